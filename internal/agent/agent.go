@@ -1,0 +1,148 @@
+// Package agent is the secondary's end of a mirror: it wires the protocol, on the standard streams of a process that ssh or
+// a local worker started, to the applier of a directory.
+//
+// It works beneath the directory that its arguments name and, where the kernel has Landlock, keeps itself from reaching
+// anything else. Agents of one session may work on the same directory at once; those of another are refused.
+package agent
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+
+	"georep/internal/apply"
+	"georep/internal/apply/bypath"
+	"georep/internal/rooted"
+	"georep/internal/wire"
+)
+
+// FeatureConfined is named in the greeting of an agent that can reach nothing but its directory, because the kernel refuses it.
+const FeatureConfined = "confined"
+
+// memoryLimit is from where on memory, in bytes, is rather collected than taken. The work itself needs far less.
+const memoryLimit = 256 << 20
+
+// settings are the arguments of an agent.
+type settings struct {
+	root     string
+	session  string
+	readOnly bool
+}
+
+// Run is Serve with the version that the program was built with.
+func Run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, args []string) error {
+	version := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		version = info.Main.Version
+	}
+	return Serve(ctx, stdin, stdout, stderr, version, args)
+}
+
+// Serve carries out the requests that come on stdin and answers on stdout, until stdin ends or ctx does. version is this program's,
+// for people. The arguments are
+//
+//	--root DIR       the directory; it is made if its parent exists
+//	--session ID     the session that may work there
+//	--read-only      change nothing: only listings are answered
+//
+// An error is a sentence for the person who started the mirror.
+func Serve(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, version string, args []string) error {
+	s, err := parse(args)
+	if err != nil {
+		return err
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	streams, err := openStdio(stdin, stdout)
+	if err != nil {
+		return fmt.Errorf("open standard streams: %w", err)
+	}
+	options := wire.ServerOptions{Version: version}
+	h, err := s.open(ctx, stderr)
+	if err != nil {
+		return errors.Join(err, streams.Close())
+	}
+	if confine(s.root, s.readOnly) {
+		options.Features = append(options.Features, FeatureConfined)
+	}
+	err = wire.Serve(ctx, streams, options, h)
+	if ctx.Err() != nil {
+		err = nil // we were asked to end
+	}
+	return errors.Join(err, h.close())
+}
+
+func parse(args []string) (settings, error) {
+	var s settings
+	f := flag.NewFlagSet("agent", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.StringVar(&s.root, "root", "", "")
+	f.StringVar(&s.session, "session", "", "")
+	f.BoolVar(&s.readOnly, "read-only", false, "")
+	if err := f.Parse(args); err != nil {
+		return s, fmt.Errorf("the georep at the destination does not understand how it was started (%w): update it", err)
+	}
+	if s.root == "" || f.NArg() > 0 {
+		return s, errors.New("the agent is started by georep itself: it needs --root DIR and takes no other arguments")
+	}
+	return s, nil
+}
+
+// handler is what the protocol serves, and what must be closed after it.
+type handler interface {
+	wire.Handler
+	wire.Binder
+	close() error
+}
+
+// open opens the directory and claims it.
+func (s *settings) open(ctx context.Context, stderr io.Writer) (handler, error) {
+	if !s.readOnly {
+		if err := makeRoot(s.root); err != nil {
+			return nil, err
+		}
+		// From here on modes are set as they are on the primary.
+		syscall.Umask(0)
+	}
+	root, err := rooted.Open(s.root, rooted.WithScratch(apply.Hold))
+	if s.readOnly && errors.Is(err, fs.ErrNotExist) {
+		return absent{err}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the destination: %w", err)
+	}
+	applier, err := bypath.New(bypath.Options{Root: root, Report: func(err error) { fmt.Fprintln(stderr, "georep agent:", err) }})
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	if s.readOnly {
+		return &reader{applier, root}, nil
+	}
+	w := &writer{Applier: applier, root: root}
+	if s.session != "" {
+		if err := w.claim(ctx, s.session); err != nil {
+			return nil, errors.Join(err, w.close())
+		}
+	}
+	return w, nil
+}
+
+// makeRoot makes the directory if it is missing.
+func makeRoot(path string) error {
+	err := os.Mkdir(path, 0o755)
+	switch {
+	case err == nil || errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("the destination %s cannot be made: the directory %s does not exist on that host: make it first", path, filepath.Dir(filepath.Clean(path)))
+	}
+	return fmt.Errorf("make the destination: %w", err)
+}

@@ -1,0 +1,228 @@
+package bypath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+
+	"georep/internal/apply"
+	"georep/internal/change"
+	"georep/internal/rooted"
+	"georep/internal/wire"
+)
+
+// listBuffer is how much of a directory is read at once, in bytes.
+const listBuffer = 64 << 10
+
+// Look lists a directory with all attributes, but not the reserved one. Entries that cannot be read are left out: whoever
+// declares something there learns why.
+func (a *Applier) Look(ctx context.Context, d wire.Dir, entry func(wire.Entry) error) error {
+	dir, err := a.openToList(d)
+	if errors.Is(err, errStale) {
+		return fmt.Errorf("look at %q: %w", d.Path, wire.ErrStale)
+	}
+	if err != nil {
+		return fmt.Errorf("look at %q: %w", d.Path, err)
+	}
+	defer dir.Close()
+	isRoot, isHold := d.Path == "", d.Path == apply.Hold
+	return dir.Entries(make([]byte, listBuffer), func(name string, _ change.Kind, _ uint64) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if isRoot && name == apply.Reserved {
+			return nil
+		}
+		if isHold {
+			if _, err := change.ParseID(name); err != nil {
+				return nil
+			}
+		}
+		o, err := dir.Stat(name)
+		if err != nil {
+			return nil
+		}
+		switch o.Kind {
+		case change.File, change.Dir, change.Symlink, change.FIFO, change.Socket, change.CharDev, change.BlockDev:
+		default:
+			return nil
+		}
+		if err := dir.ReadXattrs(name, &o); err != nil {
+			o.Xattrs, o.HasXattrs = nil, false
+		}
+		return entry(wire.Entry{Name: name, Object: o})
+	})
+}
+
+// openToList opens a directory for nobody else: a listing has a position.
+func (a *Applier) openToList(d wire.Dir) (*rooted.Dir, error) {
+	open, err := a.dir(d)
+	if err != nil {
+		return nil, err
+	}
+	defer open.release()
+	path := d.Path
+	if !open.isRoot && !open.isHold {
+		if path, err = open.Path(); err != nil {
+			return nil, errStale
+		}
+	}
+	dir, err := a.root.OpenDir(path)
+	if err != nil {
+		return nil, notThere(err)
+	}
+	if d.Sec.IsZero() {
+		return dir, nil
+	}
+	self, err := dir.Self()
+	if err == nil && self.ID != d.Sec {
+		err = errStale
+	}
+	if err != nil {
+		_ = dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// Commit makes durable all that was applied. With purge it also clears away what was kept because something might still
+// refer to it; what cannot be cleared is reported and tried again with the next purge.
+func (a *Applier) Commit(ctx context.Context, purge bool) error {
+	if purge {
+		if err := a.purge(ctx); err != nil {
+			a.report(err)
+		}
+	}
+	if err := a.root.SyncFS(ctx); err != nil {
+		return fmt.Errorf("make durable: %w", err)
+	}
+	return nil
+}
+
+// maxSession bounds the name of a session, in bytes.
+const maxSession = 256
+
+// Prepare makes the reserved directory and what belongs in it, which otherwise happens when they are first needed.
+func (a *Applier) Prepare() error {
+	for _, open := range []func() (*openDir, error){a.hold, a.part} {
+		d, err := open()
+		if err != nil {
+			return fmt.Errorf("prepare %s: %w", apply.Reserved, err)
+		}
+		d.release()
+	}
+	return nil
+}
+
+// Bind notes at the root that it is the copy of that session. A root that has something in it, or another session's mark, is
+// only taken with adopt.
+func (a *Applier) Bind(ctx context.Context, session string, adopt bool) (wire.BindResult, error) {
+	res, err := a.Bound(session)
+	if err != nil || res.Bound || !adopt && (res.Other != "" || !res.Empty) {
+		return res, err
+	}
+	top, err := a.openTop()
+	if err != nil {
+		return res, fmt.Errorf("open %s: %w", apply.Reserved, err)
+	}
+	defer top.Close()
+	if err := a.writeMarker(ctx, top, session); err != nil {
+		return res, fmt.Errorf("mark the destination: %w", err)
+	}
+	res.Bound, res.Other = true, ""
+	return res, nil
+}
+
+// Bound says what Bind would find, and changes nothing.
+func (a *Applier) Bound(session string) (wire.BindResult, error) {
+	var res wire.BindResult
+	if session == "" || len(session) > maxSession || strings.ContainsFunc(session, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return res, apply.Refuse("%q cannot be the name of a session", session)
+	}
+	empty, err := a.empty()
+	if err != nil {
+		return res, fmt.Errorf("look into the destination: %w", err)
+	}
+	res.Empty = empty
+	top, err := a.root.Top().OpenDir(apply.Reserved)
+	if is(err, syscall.ENOENT) {
+		return res, nil
+	}
+	if err != nil {
+		return res, fmt.Errorf("open %s: %w", apply.Reserved, err)
+	}
+	defer top.Close()
+	owner, err := readMarker(top)
+	if err != nil {
+		return res, fmt.Errorf("read the mark of the destination: %w", err)
+	}
+	switch owner {
+	case session:
+		res.Bound = true
+	case "":
+	default:
+		res.Other = owner
+	}
+	return res, nil
+}
+
+// empty says whether there is nothing in the root but what is ours, or what mkfs puts there.
+func (a *Applier) empty() (bool, error) {
+	dir, err := a.root.OpenDir("")
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	err = dir.Entries(nil, func(name string, kind change.Kind, _ uint64) error {
+		if name == apply.Reserved || name == "lost+found" && kind == change.Dir {
+			return nil
+		}
+		return errExists
+	})
+	if errors.Is(err, errExists) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func readMarker(top *rooted.Dir) (string, error) {
+	f, err := top.OpenFile(apply.Marker)
+	if is(err, syscall.ENOENT) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	buf := make([]byte, maxSession+2)
+	n, err := f.ReadAt(buf, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	return strings.TrimSuffix(string(buf[:n]), "\n"), nil
+}
+
+// writeMarker replaces the mark so that a crash leaves the old one or the new.
+func (a *Applier) writeMarker(ctx context.Context, top *rooted.Dir, session string) error {
+	temp := a.tempName()
+	f, err := top.Create(temp, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteAt([]byte(session+"\n"), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = top.Rename(temp, top, apply.Marker, 0)
+	}
+	if err != nil {
+		a.unlink(top, temp)
+		return err
+	}
+	return a.root.SyncFS(ctx)
+}

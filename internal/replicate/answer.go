@@ -1,0 +1,284 @@
+package replicate
+
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+	"time"
+
+	"georep/internal/change"
+	"georep/internal/plan"
+	"georep/internal/status"
+)
+
+// racyWithin is how close to its reading a file's last change may be for an equal ctime to prove nothing: file systems
+// without fine-grained times stamp with the kernel's tick, 10 ms at the most.
+const racyWithin = 50 * time.Millisecond
+
+// end takes the answer to a task.
+func (e *Engine) end(t *task, res change.Result) error {
+	switch res.Status {
+	case change.Applied:
+		return e.applied(t, res)
+	case change.Exists, change.Stale:
+		return e.surprised(t)
+	}
+	f := status.Failure{Op: t.d.Op.String(), Call: res.Call, Errno: int(res.Errno), Error: res.Detail, Side: status.Destination}
+	if res.Errno != 0 {
+		f.Error = res.Errno.Error()
+		if res.Detail != "" {
+			f.Error += " (" + res.Detail + ")"
+		}
+	}
+	if res.Local {
+		f.Side = status.Source
+	}
+	f.Hint = status.Hint(f.Errno, f.Side, f.Call)
+	return e.failed(t, f)
+}
+
+func (e *Engine) failed(t *task, f status.Failure) error {
+	e.mu.Lock()
+	f.Path = e.pathOf(t.d.At)
+	e.over1(t, true)
+	behind := e.takeBehind()
+	e.mu.Unlock()
+	for _, n := range behind {
+		g := f
+		e.mu.Lock()
+		g.Op, g.Path = n.d.Op.String(), e.pathOf(n.d.At)
+		e.mu.Unlock()
+		if err := e.fail(n.d.At, g); err != nil {
+			return err
+		}
+	}
+	return e.fail(t.d.At, f)
+}
+
+// takeBehind gives the tasks that were skipped for others. Called with mu held.
+func (e *Engine) takeBehind() []*task {
+	b := e.behind
+	e.behind = nil
+	return b
+}
+
+func places(ts []*task) []change.Place {
+	out := make([]change.Place, len(ts))
+	for i, t := range ts {
+		out[i] = t.d.At
+	}
+	return out
+}
+
+// pathOf names a place for a person. Called with mu held.
+func (e *Engine) pathOf(at change.Place) string {
+	if at.IsRoot() {
+		return "."
+	}
+	w, ok, err := e.whereIs(at.Dir)
+	if err != nil || !ok {
+		return "?/" + at.Name
+	}
+	return change.Join(w.path, at.Name)
+}
+
+// skip ends a task that cannot be sent because its directory is not there; when the directory comes, so will this.
+func (e *Engine) skip(t *task) error {
+	e.mu.Lock()
+	e.over1(t, true)
+	behind := e.takeBehind()
+	e.mu.Unlock()
+	e.again(places(behind)...)
+	return nil
+}
+
+// over1 ends one task: those behind it are sent or skipped, and its stage may be complete. Called with mu held.
+func (e *Engine) over1(t *task, failed bool) {
+	if t.ended {
+		return
+	}
+	t.ended, t.failed = true, failed
+	if e.making[t.d.Object.ID] == t {
+		delete(e.making, t.d.Object.ID)
+		delete(e.makingAt, t.d.At)
+	}
+	var send []*task
+	for _, n := range t.next {
+		n.waits--
+		if failed && !n.failed && needs(n, t) {
+			n.failed = true
+			if n.d.At.Dir != t.d.Object.ID {
+				e.behind = append(e.behind, n)
+			}
+		}
+		if n.waits > 0 || n.ended || !n.armed {
+			continue
+		}
+		if n.failed {
+			e.over1(n, true)
+			continue
+		}
+		send = append(send, n)
+	}
+	t.next = nil
+	e.ready.push(send...)
+	t.b.left--
+	if t.b.left == 0 {
+		e.advance(t.b)
+	}
+}
+
+// needs says whether n makes no sense without t: t would have brought its directory, or the object itself.
+func needs(n, t *task) bool {
+	return n.d.At.Dir == t.d.Object.ID || n.d.Object.ID == t.d.Object.ID
+}
+
+// surprised handles that the secondary is not as the store says: the directories concerned are looked at.
+func (e *Engine) surprised(t *task) error {
+	e.mu.Lock()
+	again := e.surprised1(t.d.At)
+	if again > surprisesMax {
+		e.mu.Unlock()
+		return e.failed(t, status.Failure{
+			Op: t.d.Op.String(), Side: status.Destination, Error: "the destination keeps changing under our hands",
+			Hint: "make sure that nothing but georep writes to the destination",
+		})
+	}
+	e.suspectDirs(t)
+	e.over1(t, true)
+	behind := e.takeBehind()
+	e.mu.Unlock()
+	e.nudge()
+	e.again(places(behind)...)
+	return nil
+}
+
+func (e *Engine) suspectDirs(t *task) {
+	for _, at := range append([]change.Place{t.d.At, t.d.From}, t.d.Names...) {
+		switch {
+		case at.Dir == change.StashID:
+			e.suspect[change.StashID] = true
+		case !at.Dir.IsZero():
+			e.suspect[at.Dir] = true
+		}
+	}
+}
+
+// applied records what the secondary has now.
+func (e *Engine) applied(t *task, res change.Result) error {
+	e.mu.Lock()
+	err := e.record(t, res)
+	if err == nil {
+		e.stats.applied(t, res)
+		e.over1(t, false)
+	}
+	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if t.d.Op == change.Link && t.d.At.Dir == change.StashID {
+		return nil
+	}
+	return e.healed(t.d.At)
+}
+
+func (e *Engine) record(t *task, res change.Result) error {
+	d := &t.d
+	switch d.Op {
+	case change.Make, change.Adopt:
+		e.lay(t.b, Effect{At: d.At, Entry: entryOf(d.Object, res.Sec)})
+		if d.Object.Kind == change.Dir && !res.Created && !(d.At.IsRoot() && e.o.Fresh) {
+			e.suspect[d.Object.ID] = true // it was there: what is in it is not known
+			e.nudge()
+		}
+	case change.Write:
+		entry := entryOf(d.Object, res.Sec)
+		for _, at := range append([]change.Place{d.At}, d.Names...) {
+			e.lay(t.b, Effect{At: at, Entry: entry})
+		}
+	case change.Set:
+		return e.recordSet(t, res)
+	case change.Link, change.Move:
+		return e.recordName(t, res)
+	case change.Drop:
+		f := Effect{At: d.At}
+		if d.Object.Kind == change.Dir {
+			f.Tree = d.Object.ID
+			clear(e.dirs)
+		}
+		e.lay(t.b, f)
+	}
+	return nil
+}
+
+// recordSet notes new attributes at all names of an object that are the same object on the secondary.
+func (e *Engine) recordSet(t *task, res change.Result) error {
+	names, err := e.over.Names(t.d.Object.ID)
+	if err != nil {
+		return err
+	}
+	entry := entryOf(t.d.Object, res.Sec)
+	for _, at := range names {
+		cur, ok, err := e.over.Get(at)
+		if err != nil {
+			return err
+		}
+		if ok && (cur.Sec == res.Sec || at == t.d.At) {
+			e.lay(t.b, Effect{At: at, Entry: entry})
+		}
+	}
+	return nil
+}
+
+// recordName notes that an object has another name: with the state that it has, which a later declaration may change.
+func (e *Engine) recordName(t *task, res change.Result) error {
+	d := &t.d
+	entry, ok, err := e.over.Get(d.From)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		entry = *entryOf(d.Object, res.Sec)
+	}
+	entry.Sec = res.Sec
+	if sameState(entry.Object, d.Object) {
+		entry.Ctime, entry.Nlink = d.Object.Ctime, d.Object.Nlink
+	}
+	e.lay(t.b, Effect{At: d.At, Entry: &entry})
+	if d.Op == change.Move {
+		e.lay(t.b, Effect{At: d.From})
+		clear(e.dirs)
+	}
+	return nil
+}
+
+func sameState(a, b change.Object) bool {
+	return a.Size == b.Size && a.Mtime == b.Mtime && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && !b.HasXattrs
+}
+
+func entryOf(o change.Object, sec change.ID) *change.Entry {
+	e := &change.Entry{Object: o, Sec: sec}
+	if o.HasXattrs {
+		e.XattrSum = plan.XattrSum(o.Xattrs)
+	}
+	e.Xattrs, e.HasXattrs = nil, false
+	e.Racy = o.Kind == change.File && time.Since(o.Ctime.Std()) < racyWithin
+	return e
+}
+
+// unread ends a task whose content could not be read. A file that is gone is seen again; anything else waits in the ledger.
+func (e *Engine) unread(t *task, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESTALE) {
+		e.again(t.d.At)
+		return e.skip(t)
+	}
+	var errno syscall.Errno
+	f := status.Failure{Op: t.d.Op.String(), Call: "read", Side: status.Source, Error: err.Error()}
+	if errors.As(err, &errno) {
+		f.Errno, f.Error = int(errno), errno.Error()
+		f.Hint = status.Hint(int(errno), f.Side, f.Call)
+	} else {
+		f.Hint = "it is tried again when it is left alone for a moment"
+	}
+	return e.failed(t, f)
+}

@@ -1,0 +1,316 @@
+package replicate
+
+import (
+	"georep/internal/change"
+	"georep/internal/plan"
+	"georep/internal/status"
+)
+
+// task is one declaration on its way.
+type task struct {
+	d      change.Declaration
+	b      *batch
+	waits  int     // tasks that must end before this one is sent
+	next   []*task // tasks that wait for this one
+	armed  bool    // its stage has begun
+	ended  bool
+	failed bool // what it depends on failed, or it did itself
+	// compare asks for the contents to be compared before anything is sent.
+	compare bool
+}
+
+// batch is one plan on its way. Guarded by Engine.mu.
+type batch struct {
+	gen     uint64
+	stages  [][]*task
+	stage   int  // the stage under way
+	left    int  // of the stage under way
+	busy    bool // advance is at work
+	effects []Effect
+	places  []change.Place
+	ids     []change.ID
+	touched []change.ID
+	settles []change.ID // directories whose attributes are set
+	bytes   int64
+}
+
+// take plans a batch and sends it on its way.
+func (e *Engine) take(b Batch) error {
+	if err := e.problems(b.Problems); err != nil {
+		return err
+	}
+	if err := e.settleDone(b.Gone); err != nil {
+		return err
+	}
+	e.counts(b)
+	var present, absent []change.Observation
+	for _, o := range b.Seen {
+		if o.Absent {
+			absent = append(absent, o)
+		} else {
+			present = append(present, o)
+		}
+	}
+	if len(present) > 0 {
+		if err := e.schedule(present); err != nil {
+			return err
+		}
+	}
+	return e.absences(b, absent)
+}
+
+// schedule plans observations of things that are there (or absences that may be carried out) and starts the batch.
+func (e *Engine) schedule(seen []change.Observation) error {
+	for e.clashes(seen) {
+		if err := e.drain(false); err != nil {
+			return err
+		}
+	}
+	p, err := e.plan(seen)
+	if err != nil {
+		return err
+	}
+	exclusive := p.Moves() || len(p.Drop) > 0 || len(p.Vacate) > 0
+	if exclusive {
+		if err := e.drain(true); err != nil {
+			return err
+		}
+		if p, err = e.plan(seen); err != nil {
+			return err
+		}
+	}
+	e.again(p.Again...)
+	if err := e.settleDone(p.Done); err != nil {
+		return err
+	}
+	if e.o.DryRun {
+		return e.pretend(p)
+	}
+	if p.Len() == 0 && len(p.Refresh) == 0 {
+		return nil
+	}
+	if err := e.start(p, seen); err != nil {
+		return err
+	}
+	if exclusive {
+		return e.drain(true)
+	}
+	return nil
+}
+
+func (e *Engine) plan(seen []change.Observation) (*plan.Plan, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	usable := make([]change.Observation, 0, len(seen))
+	for _, o := range seen {
+		if !e.suspect[o.At.Dir] {
+			usable = append(usable, o) // of the others the directory is looked at first, and then compared again
+		}
+	}
+	return plan.Make(view{e}, usable)
+}
+
+// clashes says whether a batch under way speaks of the same places or objects.
+func (e *Engine) clashes(seen []change.Observation) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.open == 0 {
+		return false
+	}
+	for i := range seen {
+		o := &seen[i]
+		if e.places[o.At] > 0 || e.settles[o.At.Dir] > 0 || !o.Absent && (e.ids[o.Object.ID] > 0 || e.touched[o.Object.ID] > 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// start registers a batch, notes its intents, and sends its first stage.
+func (e *Engine) start(p *plan.Plan, seen []change.Observation) error {
+	b := e.newBatch(p)
+	for i := range seen {
+		b.places = append(b.places, seen[i].At)
+		if !seen[i].Absent {
+			b.ids = append(b.ids, seen[i].Object.ID)
+		}
+	}
+	e.mu.Lock()
+	for e.dead == nil && e.kept >= maxOpen {
+		e.cond.Wait()
+	}
+	if e.dead != nil {
+		e.mu.Unlock()
+		return e.dead
+	}
+	e.gen++
+	b.gen = e.gen
+	e.mu.Unlock()
+	if err := e.o.Store.Begin(b.gen, b.touched); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.open++
+	e.kept++
+	e.hold(b, 1)
+	for _, r := range p.Refresh {
+		entry := r.Entry
+		e.lay(b, Effect{At: r.At, Entry: &entry})
+	}
+	b.stage = -1
+	e.advance(b)
+	return nil
+}
+
+func (e *Engine) newBatch(p *plan.Plan) *batch {
+	b := &batch{}
+	build := b.tasks(p.Build)
+	for i, t := range build {
+		for _, k := range p.Build[i].After {
+			t.waits++
+			build[k].next = append(build[k].next, t)
+		}
+	}
+	b.stages = [][]*task{b.tasks(p.Keep), b.tasks(p.Vacate), build, b.tasks(p.Drop), b.tasks(p.Settle)}
+	if p.Moves() {
+		b.stages = [][]*task{b.stages[0], b.stages[1], build[:p.Dirs], build[p.Dirs:], b.stages[3], b.stages[4]}
+	}
+	touched := map[change.ID]bool{}
+	for _, stage := range b.stages {
+		for _, t := range stage {
+			if t.d.Op == change.Set || t.d.Op == change.Times {
+				if t.d.Op == change.Set && t.d.Object.Kind == change.Dir {
+					b.settles = append(b.settles, t.d.Object.ID)
+				}
+				continue
+			}
+			for _, at := range append([]change.Place{t.d.At, t.d.From}, t.d.Names...) {
+				if !at.Dir.IsZero() && at.Dir != change.StashID {
+					touched[at.Dir] = true
+				}
+			}
+		}
+	}
+	for id := range touched {
+		b.touched = append(b.touched, id)
+	}
+	return b
+}
+
+func (b *batch) tasks(ds []change.Declaration) []*task {
+	ts := make([]*task, len(ds))
+	all := make([]task, len(ds))
+	for i := range ds {
+		all[i] = task{d: ds[i], b: b, compare: ds[i].Checksum}
+		ts[i] = &all[i]
+		b.bytes += ds[i].Object.Size
+	}
+	return ts
+}
+
+// hold counts (n = 1) or releases (n = -1) what a batch speaks of.
+func (e *Engine) hold(b *batch, n int) {
+	count(e.places, b.places, n)
+	count(e.ids, b.ids, n)
+	count(e.touched, b.touched, n)
+	count(e.settles, b.settles, n)
+}
+
+func count[K comparable](m map[K]int, keys []K, n int) {
+	for _, k := range keys {
+		if m[k] += n; m[k] <= 0 {
+			delete(m, k)
+		}
+	}
+}
+
+// advance starts the next stage that has anything to do, or ends the batch. Called with mu held.
+func (e *Engine) advance(b *batch) {
+	if b.busy {
+		return // a task of the stage that is being started ended at once
+	}
+	b.busy = true
+	for b.left == 0 {
+		b.stage++
+		if b.stage == len(b.stages) {
+			e.open--
+			e.hold(b, -1)
+			e.finished <- b // has room for all that may be kept
+			e.cond.Broadcast()
+			return
+		}
+		e.arm(b)
+	}
+	b.busy = false
+}
+
+// arm sends what of a stage waits for nothing.
+func (e *Engine) arm(b *batch) {
+	stage := b.stages[b.stage]
+	b.left = len(stage)
+	var send, skip []*task
+	for _, t := range stage {
+		t.armed = true
+		if t.d.Object.Kind == change.Dir && (t.d.Op == change.Make || t.d.Op == change.Adopt) {
+			e.making[t.d.Object.ID] = t
+			e.makingAt[t.d.At] = t
+		}
+		if up := e.making[t.d.At.Dir]; up != nil && up.b != b {
+			t.waits++
+			up.next = append(up.next, t)
+		}
+		switch {
+		case t.failed:
+			skip = append(skip, t)
+		case t.waits == 0:
+			send = append(send, t)
+		}
+	}
+	for _, t := range skip {
+		e.over1(t, true)
+	}
+	e.ready.push(send...)
+}
+
+// lay records an effect in the overlay and for the commit. Called with mu held.
+func (e *Engine) lay(b *batch, f Effect) {
+	b.effects = append(b.effects, f)
+	e.over.put(b.gen, f)
+}
+
+// problems notes what the source could not read.
+func (e *Engine) problems(ps []Problem) error {
+	for _, p := range ps {
+		if err := e.fail(p.At, p.Failure); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fail notes a failing entry durably and tells the operator.
+func (e *Engine) fail(at change.Place, f status.Failure) error {
+	full, err := e.o.Ledger.Fail(at, f)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	if len(e.failing) < failingMax {
+		e.failing[at] = true
+	}
+	e.mu.Unlock()
+	e.report(status.Event{Kind: status.EntryFailed, Failure: &full})
+	e.nudge()
+	return nil
+}
+
+// settleDone counts what needs nothing, and clears it from the ledger.
+func (e *Engine) settleDone(places []change.Place) error {
+	for _, at := range places {
+		if err := e.healed(at); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"georep/internal/change"
+)
+
+// commitLoop makes finished batches safe, as many at once as there are.
+func (e *Engine) commitLoop(ctx context.Context) error {
+	for {
+		var group []*batch
+		select {
+		case <-ctx.Done():
+			return nil
+		case b := <-e.finished:
+			group = append(group, b)
+		}
+		for more := true; more; {
+			select {
+			case b := <-e.finished:
+				group = append(group, b)
+			default:
+				more = false
+			}
+		}
+		if err := e.commit(ctx, group); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// commit syncs the secondary and then tells the store: only now are the batches acknowledged.
+func (e *Engine) commit(ctx context.Context, group []*batch) error {
+	var gens []uint64
+	var effects []Effect
+	for _, b := range group {
+		gens = append(gens, b.gen)
+		effects = append(effects, b.effects...)
+	}
+	if len(effects) > 0 {
+		e.mu.Lock()
+		purge := e.purge
+		e.purge = false
+		e.mu.Unlock()
+		if err := e.o.Peers[0].Commit(ctx, purge); err != nil {
+			return fmt.Errorf("sync secondary: %w", err)
+		}
+	}
+	if err := e.o.Store.Commit(gens, effects); err != nil {
+		return fmt.Errorf("note what was acknowledged: %w", err)
+	}
+	e.mu.Lock()
+	for _, b := range group {
+		e.over.forget(b.gen, b.effects)
+		e.stats.committed(b)
+	}
+	e.kept -= len(group)
+	e.mu.Unlock()
+	e.cond.Broadcast()
+	return nil
+}
+
+// emptyStash drops what waits in the stash: all that happened before was handed out, so nothing there is needed any more.
+// These are deletions like others, and judged like them.
+func (e *Engine) emptyStash() error {
+	for {
+		e.mu.Lock()
+		halted := e.halted != ""
+		e.mu.Unlock()
+		if halted || e.o.DryRun {
+			return nil
+		}
+		s := &sweep{}
+		err := e.o.Store.List(change.StashID, "", func(name string, _ change.Entry) error {
+			if len(s.seen) == stashBatch {
+				return errEnough
+			}
+			s.seen = append(s.seen, change.Observation{At: change.Place{Dir: change.StashID, Name: name}, Absent: true})
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return err
+		}
+		before := int64(len(s.seen))
+		if before == 0 {
+			return nil
+		}
+		for _, o := range s.seen {
+			n, err := e.weigh(o.At)
+			if err != nil {
+				return err
+			}
+			s.entries += n
+		}
+		if err := e.carryOut(Batch{}, s); err != nil {
+			return err
+		}
+		left, err := e.o.Store.Count(change.StashID, stashBatch+1)
+		if err != nil || left >= before {
+			return err // nothing could be dropped now: the ledger has it
+		}
+	}
+}

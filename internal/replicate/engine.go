@@ -1,0 +1,287 @@
+package replicate
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"georep/internal/change"
+	"georep/internal/status"
+)
+
+// maxOpen bounds the batches that are under way or wait for their commit.
+const maxOpen = 16
+
+// senders is how many goroutines read small files and hand requests to connections.
+const senders = 6
+
+// onceTries is how often a failing entry is tried before a run that shall end ends with it.
+const onceTries = 3
+
+// errStopped ends the loop in good order.
+var errStopped = errors.New("stopped")
+
+// Engine is one running loop.
+type Engine struct {
+	o    Options
+	seed uint64
+
+	mu       sync.Mutex
+	cond     *sync.Cond // open, looks and dead change
+	over     *overlay
+	dirs     map[change.ID]whereabouts // directories known to be on the secondary
+	making   map[change.ID]*task       // directories on their way
+	makingAt map[change.Place]*task    // the same by place
+	settles  map[change.ID]int         // directories whose attributes open batches set
+	behind   []*task                   // skipped because of another task: what becomes of them is decided by who ended that one
+	places   map[change.Place]int      // places in open batches
+	ids      map[change.ID]int         // objects in open batches
+	touched  map[change.ID]int         // directories whose entries open batches change
+	open     int                       // batches not fully answered
+	kept     int                       // batches not yet committed
+	suspect  map[change.ID]bool        // directories that must be looked at before anything below is sent
+	dead     error                     // why the loop ends
+	ready    *queue                    // tasks that may be sent
+	bulk     *queue                    // tasks whose content is streamed
+	stats    counters
+	failing  map[change.Place]bool // a copy of the ledger's keys, at most failingMax
+	halted   string
+	recent   []deletion
+	sweep    *sweep
+	gen      uint64
+	caught   time.Time // the secondary equals the source as of then
+	fetched  time.Time // newest At of a source that has caught up
+	purge    bool      // the next commit may let the secondary forget what it kept
+	started  time.Time
+
+	surprisesIn map[change.Place]int // how often a place was not as the store says
+	caughtCount int                  // how often all was handed out
+
+	asked    atomic.Int64 // requests to observe again
+	finished chan *batch
+	wake     chan struct{}
+	reporter sync.Mutex
+}
+
+// New prepares a loop.
+func New(o Options) *Engine {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	e := &Engine{
+		o: o, seed: binary.LittleEndian.Uint64(b[:]),
+		over: newOverlay(o.Store), dirs: map[change.ID]whereabouts{}, making: map[change.ID]*task{}, makingAt: map[change.Place]*task{}, settles: map[change.ID]int{},
+		places: map[change.Place]int{}, ids: map[change.ID]int{}, touched: map[change.ID]int{},
+		suspect: map[change.ID]bool{}, ready: newQueue(), bulk: newQueue(), failing: map[change.Place]bool{},
+		halted: o.Guard.Halted, finished: make(chan *batch, 2*maxOpen), wake: make(chan struct{}, 1), started: time.Now(),
+	}
+	e.cond = sync.NewCond(&e.mu)
+	for _, id := range o.Suspects {
+		e.suspect[id] = true
+	}
+	return e
+}
+
+// Run works until ctx ends (its error is returned), Options.Stop is closed, all is done (Options.Once), or the link, the
+// store or the source breaks. It can be called once.
+func (e *Engine) Run(ctx context.Context) (Outcome, error) {
+	work, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group, work := errgroup.WithContext(work)
+	var loops sync.WaitGroup
+	start := func(n int, f func(context.Context) error) {
+		for range n {
+			loops.Add(1)
+			group.Go(func() error { defer loops.Done(); return f(work) })
+		}
+	}
+	stopWatch := context.AfterFunc(work, func() { e.die(context.Cause(work)) })
+	defer stopWatch()
+	start(senders, e.sendLoop)
+	start(max(1, e.o.Streams), e.bulkLoop)
+	start(1, e.commitLoop)
+	batches := make(chan fetched)
+	group.Go(func() error { return e.fetchLoop(work, batches) })
+	group.Go(func() error { return e.reportLoop(work) })
+	group.Go(func() error {
+		err := e.drive(work, batches)
+		if err == nil {
+			err = errStopped
+		}
+		return err
+	})
+	err := group.Wait()
+	if errors.Is(err, errStopped) {
+		err = nil
+	}
+	snap := e.snapshot()
+	e.mu.Lock()
+	halted := e.halted
+	e.mu.Unlock()
+	return Outcome{Snapshot: snap, Halted: halted}, err
+}
+
+// die wakes everybody who waits, with the reason to give up.
+func (e *Engine) die(err error) {
+	e.mu.Lock()
+	if e.dead == nil {
+		e.dead = err
+	}
+	e.mu.Unlock()
+	e.cond.Broadcast()
+	e.ready.close()
+	e.bulk.close()
+}
+
+type fetched struct {
+	batch Batch
+	asked int64 // what had been asked of the source before this batch was fetched
+}
+
+func (e *Engine) fetchLoop(ctx context.Context, out chan<- fetched) error {
+	for {
+		asked := e.asked.Load()
+		b, err := e.o.Source.Next(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("read source: %w", err)
+		}
+		select {
+		case out <- fetched{b, asked}:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// drive is the loop's own goroutine: it alone plans, and so decides what overlaps.
+func (e *Engine) drive(ctx context.Context, batches <-chan fetched) error {
+	if err := e.begin(); err != nil {
+		return err
+	}
+	for {
+		if err := e.lookAround(ctx); err != nil {
+			return err
+		}
+		next, err := e.retry()
+		if err != nil {
+			return err
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-e.o.Stop:
+			timer.Stop()
+			return e.finish()
+		case <-e.wake:
+		case <-timer.C:
+		case f := <-batches:
+			if err := e.take(f.batch); err != nil {
+				timer.Stop()
+				return err
+			}
+			if f.batch.CaughtUp {
+				done, err := e.caughtUp(ctx, f)
+				if done || err != nil {
+					timer.Stop()
+					return err
+				}
+			}
+		}
+		timer.Stop()
+	}
+}
+
+// begin learns what was failing before, and starts with the directories whose state is not known.
+func (e *Engine) begin() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	due, _, err := e.o.Ledger.Due(time.Unix(1<<40, 0), failingMax)
+	if err != nil {
+		return err
+	}
+	for _, at := range due {
+		e.failing[at] = true
+	}
+	return nil
+}
+
+// caughtUp handles the moment at which everything that the source knew was handed out.
+func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error) {
+	e.mu.Lock()
+	e.fetched = f.batch.At
+	quiet := e.open == 0 && e.kept == 0
+	e.mu.Unlock()
+	if !e.o.Once && !quiet && f.asked != e.asked.Load() {
+		return false, nil
+	}
+	if err := e.drain(true); err != nil {
+		return false, err
+	}
+	if err := e.lookAround(ctx); err != nil {
+		return false, err
+	}
+	if f.asked != e.asked.Load() {
+		return false, nil // something is to be seen again: the next time
+	}
+	if !f.batch.Scan.Running {
+		if err := e.emptyStash(); err != nil {
+			return false, err
+		}
+	}
+	e.mu.Lock()
+	e.caught = f.batch.At
+	e.mu.Unlock()
+	e.report(status.Event{Kind: status.CaughtUp})
+	if !e.o.Once || f.batch.Scan.Running {
+		return false, nil
+	}
+	again, err := e.retryOnce()
+	return !again && err == nil, err
+}
+
+// finish ends the loop in good order: nothing new is begun, what is in flight is awaited and committed.
+func (e *Engine) finish() error { return e.drain(true) }
+
+// drain waits until nothing is in flight, and with commit until all is committed.
+func (e *Engine) drain(commit bool) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.dead == nil && (e.open > 0 || commit && e.kept > 0) {
+		e.cond.Wait()
+	}
+	return e.dead
+}
+
+// nudge wakes the driving goroutine.
+func (e *Engine) nudge() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// again asks the source to observe places once more.
+func (e *Engine) again(places ...change.Place) {
+	if len(places) == 0 {
+		return
+	}
+	keep := places[:0:0]
+	for _, at := range places {
+		if at.Dir != change.StashID {
+			keep = append(keep, at)
+		}
+	}
+	e.asked.Add(1)
+	e.o.Source.Again(keep...)
+}

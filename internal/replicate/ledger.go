@@ -1,0 +1,94 @@
+package replicate
+
+import (
+	"time"
+
+	"georep/internal/change"
+	"georep/internal/plan"
+	"georep/internal/status"
+)
+
+// failingMax bounds the failing places that are kept in memory to notice quickly that one has healed. Those beyond heal
+// when their turn to be tried comes.
+const failingMax = 1 << 16
+
+// idleWait is how long the loop waits when nothing is due.
+const idleWait = time.Minute
+
+// healed clears a place from the ledger.
+func (e *Engine) healed(at change.Place) error {
+	e.mu.Lock()
+	is := e.failing[at] || len(e.failing) >= failingMax
+	delete(e.failing, at)
+	e.mu.Unlock()
+	if !is {
+		return nil
+	}
+	f, was, err := e.o.Ledger.Healed(at)
+	if err == nil && was {
+		e.report(status.Event{Kind: status.EntryHealed, Failure: &f})
+	}
+	return err
+}
+
+// retry has the entries observed again whose time has come, and says how long to wait for the next.
+func (e *Engine) retry() (time.Duration, error) {
+	due, next, err := e.o.Ledger.Due(time.Now(), stashBatch)
+	if err != nil {
+		return 0, err
+	}
+	e.again(due...)
+	if len(due) > 0 {
+		return time.Second, nil // the answers move their next try on
+	}
+	if len(due) == 0 && next.IsZero() {
+		return idleWait, nil
+	}
+	return min(idleWait, max(time.Until(next), time.Millisecond)), nil
+}
+
+// retryOnce says whether a run that shall end waits for further tries of failing entries.
+func (e *Engine) retryOnce() (bool, error) {
+	_, next, err := e.o.Ledger.Due(time.Time{}, 1)
+	if err != nil || e.o.Ledger.Count() == 0 {
+		return false, err
+	}
+	wait := time.Until(next)
+	return e.rounds() < onceTries && !next.IsZero() && wait < 10*time.Second, nil
+}
+
+// rounds counts how often a run that shall end has caught up.
+func (e *Engine) rounds() int {
+	e.caughtCount++
+	return e.caughtCount
+}
+
+// pretend reports a plan instead of carrying it out, and goes on as if it had been.
+func (e *Engine) pretend(p *plan.Plan) error {
+	for _, stage := range [][]change.Declaration{p.Build, p.Drop} {
+		for i := range stage {
+			d := &stage[i]
+			e.mu.Lock()
+			line := &status.PlannedChange{Op: d.Op.String(), Path: e.pathOf(d.At), Kind: d.Object.Kind.String(), Bytes: d.Object.Size}
+			if d.Op == change.Link || d.Op == change.Move {
+				line.From = e.pathOf(d.From)
+			}
+			if d.Op == change.Make && d.Object.Kind == change.Dir {
+				e.remember(d.Object.ID, whereabouts{path: line.Path})
+			}
+			e.mu.Unlock()
+			e.report(status.Event{Kind: status.Planned, Planned: line})
+		}
+	}
+	for i := range p.Settle {
+		d := &p.Settle[i]
+		if d.Op != change.Set {
+			continue
+		}
+		e.mu.Lock()
+		path := e.pathOf(d.At)
+		e.mu.Unlock()
+		e.report(status.Event{Kind: status.Planned, Planned: &status.PlannedChange{Op: "set", Path: path, Kind: d.Object.Kind.String()}})
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package replicate
+
+import "sync"
+
+// queue hands tasks to goroutines in order. Its length is bounded by the batches that may be open.
+type queue struct {
+	mu     sync.Mutex
+	cond   *sync.Cond
+	tasks  []*task
+	closed bool
+}
+
+func newQueue() *queue {
+	q := &queue{}
+	q.cond = sync.NewCond(&q.mu)
+	return q
+}
+
+func (q *queue) push(ts ...*task) {
+	if len(ts) == 0 {
+		return
+	}
+	q.mu.Lock()
+	q.tasks = append(q.tasks, ts...)
+	q.mu.Unlock()
+	if len(ts) == 1 {
+		q.cond.Signal()
+	} else {
+		q.cond.Broadcast()
+	}
+}
+
+// pop waits for a task; nil means that the queue was closed.
+func (q *queue) pop() *task {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.tasks) == 0 && !q.closed {
+		q.cond.Wait()
+	}
+	if q.closed {
+		return nil
+	}
+	t := q.tasks[0]
+	q.tasks[0] = nil
+	q.tasks = q.tasks[1:]
+	return t
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.cond.Broadcast()
+}

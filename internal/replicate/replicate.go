@@ -1,0 +1,162 @@
+// Package replicate is the loop: take what the source saw, plan it, send it, await the answers, make them durable, advance.
+//
+// Batches overlap: while one is being answered the next is planned and sent, as long as they speak of different objects;
+// whatever cannot overlap (directories that move, deletions, an object that is already in flight) waits until the
+// pipeline is empty. Applied declarations live in an overlay until the secondary has synced; only then does the store learn
+// of them, in one transaction a group, so that the mark never passes what is safe. The directories that a batch touches are
+// noted durably before anything is sent (intents): after a crash they are looked at, and whatever an unacknowledged
+// declaration left there is found.
+//
+// One bad entry stops nothing: what fails goes to the ledger and is observed again later. Only a broken link, a broken
+// store or a broken source ends Run; it never reconnects.
+package replicate
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"georep/internal/change"
+	"georep/internal/delta"
+	"georep/internal/status"
+	"georep/internal/wire"
+)
+
+// Source is where changes come from. Next is called by one goroutine, the rest by any, at any time.
+type Source interface {
+	// Next waits for observations. Parents come before children; absences come last, are authoritative, and come when all
+	// that was queued before them has been handed out.
+	Next(ctx context.Context) (Batch, error)
+	// Open gives the content of the file that is at a place, or fs.ErrNotExist when o is not there any more.
+	Open(ctx context.Context, at change.Place, o change.Object) (Content, error)
+	// Again asks for places to be observed once more.
+	Again(places ...change.Place)
+	// Rescan asks for a directory to be compared with the store, its entries and what is new below.
+	Rescan(dir change.ID)
+}
+
+// Content is an open file of the source. The caller closes it.
+type Content interface {
+	delta.Input
+	Size() int64
+	// Unchanged is nil as long as the file is what it was when it was observed.
+	Unchanged() error
+	Close() error
+}
+
+// Batch is what a source hands over at once.
+type Batch struct {
+	Seen     []change.Observation
+	Problems []Problem
+	// Gone are places that were asked for again and are not in the tree any more.
+	Gone []change.Place
+	// AbsentMore says that further absences belong to the same sweep; they are judged together.
+	AbsentMore bool
+	// Empty says that the source's root holds nothing at all.
+	Empty    bool
+	Scan     Scan
+	CaughtUp bool      // all that happened before At has been handed out
+	At       time.Time // by the source's clock
+}
+
+// Scan tells how far a full scan is.
+type Scan struct {
+	Running        bool
+	Entries, Bytes int64 // seen so far in this pass
+}
+
+// Problem is an entry that the source could not read.
+type Problem struct {
+	At      change.Place
+	Failure status.Failure
+}
+
+// Peer is one connection to the secondary. All methods may be called at once.
+type Peer interface {
+	// Do sends a request and calls done once with the answer; it blocks only to hold the caller back. When the link
+	// breaks done is not called.
+	Do(ctx context.Context, r *wire.Request, done func(change.Result)) error
+	// Write sends the content of a file and waits for the answer.
+	Write(ctx context.Context, r *wire.Request, c wire.Content, progress func(n int64)) (change.Result, error)
+	// Look lists a directory.
+	Look(ctx context.Context, dir wire.Dir, each func(wire.Entry) error) error
+	// Commit makes all that was answered before safe. purge lets the secondary forget what it kept for later.
+	Commit(ctx context.Context, purge bool) error
+}
+
+// Effect is one change of the store.
+type Effect struct {
+	At    change.Place
+	Entry *change.Entry // nil: nothing is there any more
+	Tree  change.ID     // not zero: nor anything below this directory
+}
+
+// Store is what the secondary has acknowledged (the index). Get, Names and List may be called at any time.
+type Store interface {
+	Get(at change.Place) (change.Entry, bool, error)
+	Names(id change.ID) ([]change.Place, error)
+	// List goes through the entries of a directory behind a name, in order.
+	List(dir change.ID, after string, fn func(name string, e change.Entry) error) error
+	// Count counts the entries below a directory, up to a limit.
+	Count(dir change.ID, limit int64) (int64, error)
+	// Total is the number of all entries.
+	Total() (int64, error)
+	// Begin notes durably that a batch is about to touch directories.
+	Begin(gen uint64, dirs []change.ID) error
+	// Commit applies effects and ends batches, durably and at once.
+	Commit(gens []uint64, effects []Effect) error
+	// Reconciled ends the doubt in which a crash left a directory.
+	Reconciled(dir change.ID) error
+}
+
+// Ledger holds the entries that could not be applied.
+type Ledger interface {
+	// Fail notes a failure durably and completes it with its count and times.
+	Fail(at change.Place, f status.Failure) (status.Failure, error)
+	// Healed removes an entry and tells what it was.
+	Healed(at change.Place) (status.Failure, bool, error)
+	// Due lists places whose next try has come, and when the next after them is due (zero: none).
+	Due(now time.Time, max int) ([]change.Place, time.Time, error)
+	Count() int
+}
+
+// Options say how a loop works.
+type Options struct {
+	Source Source
+	Peers  []Peer // at least one
+	Store  Store
+	Ledger Ledger
+	Report func(status.Event) // called from one goroutine at a time; must not block for long
+	Log    *slog.Logger
+	Once   bool // return when all is acknowledged, or has failed a few times
+	DryRun bool // plans are reported, nothing is sent
+	// Streams is how many large files travel at once.
+	Streams int
+	// Fresh says that the secondary's root is known to be empty.
+	Fresh bool
+	// Suspects are directories whose state on the secondary is not known, from before a crash.
+	Suspects []change.ID
+	Guard    Guard
+	// Wire gives the bytes sent and received so far.
+	Wire   func() (out, in int64)
+	Events string // status.EventsFanotify and so on
+	// Stop, when closed, ends Run in good order: what is in flight is finished and committed.
+	Stop <-chan struct{}
+}
+
+// Guard decides when deletions need a person.
+type Guard struct {
+	Allow   bool    // a person has agreed
+	Percent float64 // of all entries, 0 to 100
+	Entries int64   // and more than this number
+	Halted  string  // why deletions are halted from the start; "" they are not
+}
+
+// Outcome is how a run ended.
+type Outcome struct {
+	Snapshot status.Snapshot
+	Halted   string // why deletions were held back; "" they were not
+}
+
+// inlineMax is the size in bytes up to which a file's content travels inside its request.
+const inlineMax = 128 << 10

@@ -1,0 +1,318 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"georep/internal/change"
+	"georep/internal/delta"
+	"georep/internal/wire"
+)
+
+// whereabouts is where a directory is on the secondary.
+type whereabouts struct {
+	path string
+	sec  change.ID
+}
+
+// dirsMax bounds the cache of whereabouts; it is emptied when it is full, and when directories move.
+const dirsMax = 1 << 16
+
+// whereIs finds a directory on the secondary: from the cache, or by its names up to the root. Called with mu held.
+func (e *Engine) whereIs(id change.ID) (whereabouts, bool, error) {
+	type step struct {
+		id   change.ID
+		name string
+		sec  change.ID
+	}
+	var chain []step
+	base := whereabouts{}
+	for dir := id; ; {
+		if dir == change.StashID {
+			base = whereabouts{path: stashPath}
+			break
+		}
+		if w, ok := e.dirs[dir]; ok {
+			base = w
+			break
+		}
+		at, sec, ok, err := e.placeOf(dir)
+		if err != nil || !ok || len(chain) > 1<<20 {
+			return whereabouts{}, false, err
+		}
+		if at.IsRoot() {
+			base = whereabouts{sec: sec}
+			e.remember(dir, base)
+			break
+		}
+		chain = append(chain, step{dir, at.Name, sec})
+		dir = at.Dir
+	}
+	for i := len(chain) - 1; i >= 0; i-- {
+		base = whereabouts{path: change.Join(base.path, chain[i].name), sec: chain[i].sec}
+		e.remember(chain[i].id, base)
+	}
+	return base, true, nil
+}
+
+// stashPath is where the agent keeps displaced objects, relative to the root.
+const stashPath = ".georep/hold"
+
+func (e *Engine) remember(id change.ID, w whereabouts) {
+	if len(e.dirs) >= dirsMax {
+		clear(e.dirs)
+	}
+	e.dirs[id] = w
+}
+
+func (e *Engine) placeOf(dir change.ID) (change.Place, change.ID, bool, error) {
+	names, err := e.over.Names(dir)
+	if err != nil || len(names) == 0 {
+		return change.Place{}, change.ID{}, false, err
+	}
+	entry, ok, err := e.over.Get(names[0])
+	return names[0], entry.Sec, ok, err
+}
+
+// ref resolves a place. Called with mu held.
+func (e *Engine) ref(at change.Place) (wire.Ref, bool, error) {
+	if at.IsRoot() {
+		return wire.Ref{}, true, nil
+	}
+	if e.suspect[at.Dir] {
+		return wire.Ref{}, false, nil
+	}
+	w, ok, err := e.whereIs(at.Dir)
+	return wire.Ref{Dir: wire.Dir{Path: w.path, Sec: w.sec}, Name: at.Name}, ok, err
+}
+
+// request resolves a task's declaration; ok is false when its directory is not on the secondary (yet).
+func (e *Engine) request(t *task) (r *wire.Request, ok bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := &t.d
+	r = &wire.Request{Op: d.Op, Sec: d.Sec, Over: d.Over, Object: d.Object, Replace: d.Unknown, MayRemove: e.halted == ""}
+	if r.At, ok, err = e.ref(d.At); err != nil || !ok {
+		return nil, false, err
+	}
+	if d.Op == change.Link || d.Op == change.Move {
+		if r.From, ok, err = e.ref(d.From); err != nil || !ok {
+			return nil, false, err
+		}
+		if r.Sec.IsZero() {
+			from, _, err := e.over.Get(d.From)
+			if err != nil {
+				return nil, false, err
+			}
+			r.Sec = from.Sec
+		}
+	}
+	for _, at := range d.Names {
+		n, ok, err := e.ref(at)
+		if err != nil {
+			return nil, false, err
+		}
+		if ok {
+			r.Names = append(r.Names, n)
+		}
+	}
+	if (d.Op == change.Set || d.Op == change.Times) && r.Sec.IsZero() {
+		cur, _, err := e.over.Get(d.At)
+		if err != nil {
+			return nil, false, err
+		}
+		if r.Sec = cur.Sec; r.Sec.IsZero() && !d.At.IsRoot() {
+			return nil, false, nil
+		}
+	}
+	return r, true, nil
+}
+
+func (e *Engine) sendLoop(ctx context.Context) error {
+	for n := 0; ; n++ {
+		t := e.ready.pop()
+		if t == nil {
+			return nil
+		}
+		if err := e.send(ctx, t, e.o.Peers[n%len(e.o.Peers)]); err != nil {
+			return err
+		}
+	}
+}
+
+// send brings one task to the secondary, or to those who stream.
+func (e *Engine) send(ctx context.Context, t *task, p Peer) error {
+	r, ok, err := e.request(t)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return e.skip(t)
+	}
+	if t.d.Object.Kind == change.File && (t.d.Op == change.Make || t.d.Op == change.Write || t.d.Op == change.Adopt) {
+		if !t.compare && t.d.Op != change.Adopt && t.d.Object.Size <= inlineMax && len(r.Names) == 0 {
+			return e.sendInline(ctx, t, r, p)
+		}
+		e.bulk.push(t)
+		return nil
+	}
+	return e.do(ctx, t, r, p)
+}
+
+func (e *Engine) do(ctx context.Context, t *task, r *wire.Request, p Peer) error {
+	err := p.Do(ctx, r, func(res change.Result) {
+		if err := e.end(t, res); err != nil {
+			e.die(err)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("send to secondary: %w", err)
+	}
+	return nil
+}
+
+// sendInline reads a small file and sends it whole, as a new file that replaces the old one.
+func (e *Engine) sendInline(ctx context.Context, t *task, r *wire.Request, p Peer) error {
+	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
+	if err != nil {
+		return e.unread(t, err)
+	}
+	defer c.Close()
+	data := make([]byte, t.d.Object.Size)
+	if _, err := c.ReadAt(data, 0); err != nil && !(errors.Is(err, io.EOF) && len(data) == 0) {
+		return e.unread(t, changedIfShort(err))
+	}
+	if err := c.Unchanged(); err != nil {
+		return e.unread(t, err)
+	}
+	if t.d.Op == change.Write {
+		r.Op, r.Over = change.Make, t.d.Sec
+	}
+	r.Inline, r.HasInline = data, true
+	return e.do(ctx, t, r, p)
+}
+
+// errShort means that a file ended before its size: it was truncated while it was read.
+var errShort = errors.New("the file became shorter while it was read")
+
+func changedIfShort(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errShort
+	}
+	return err
+}
+
+func (e *Engine) bulkLoop(ctx context.Context) error {
+	for n := 0; ; n++ {
+		t := e.bulk.pop()
+		if t == nil {
+			return nil
+		}
+		if err := e.stream(ctx, t, e.o.Peers[n%len(e.o.Peers)]); err != nil {
+			return err
+		}
+	}
+}
+
+// stream sends a file that is large, or has several names, or is to be compared first.
+func (e *Engine) stream(ctx context.Context, t *task, p Peer) error {
+	r, ok, err := e.request(t)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return e.skip(t)
+	}
+	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
+	if err != nil {
+		return e.unread(t, err)
+	}
+	defer c.Close()
+	var res change.Result
+	if t.compare || t.d.Op == change.Adopt {
+		same, err := e.compare(ctx, r, c, p)
+		if err != nil {
+			return e.unreadOr(ctx, t, err)
+		}
+		if same.Status != change.Exists {
+			return e.end(t, same)
+		}
+		r.Op, r.Replace, r.HasHash = change.Write, true, false
+		if t.d.Op == change.Write {
+			r.Replace = t.d.Unknown
+		}
+	}
+	res, err = p.Write(ctx, r, c, e.sent)
+	if err != nil {
+		return e.unreadOr(ctx, t, err)
+	}
+	return e.end(t, res)
+}
+
+// compare asks whether the secondary has the same content already, by hash.
+func (e *Engine) compare(ctx context.Context, r *wire.Request, c Content, p Peer) (change.Result, error) {
+	h := delta.NewHash(e.seed)
+	buf := make([]byte, 256<<10)
+	err := c.Extents(c.Size(), func(off, n int64, hole bool) error {
+		if hole {
+			h.Zeros(n)
+			return nil
+		}
+		return hashRange(ctx, c, h, buf, off, n)
+	})
+	if err != nil {
+		return change.Result{}, localError{err}
+	}
+	if err := c.Unchanged(); err != nil {
+		return change.Result{}, localError{err}
+	}
+	q := *r
+	q.Op, q.Hash, q.HasHash, q.HashSeed = change.Adopt, h.Sum(), true, e.seed
+	answer := make(chan change.Result, 1)
+	if err := p.Do(ctx, &q, func(res change.Result) { answer <- res }); err != nil {
+		return change.Result{}, err
+	}
+	select {
+	case res := <-answer:
+		return res, nil
+	case <-ctx.Done():
+		return change.Result{}, context.Cause(ctx)
+	}
+}
+
+func hashRange(ctx context.Context, c Content, h *delta.Hash, buf []byte, off, n int64) error {
+	for n > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		part := buf[:min(n, int64(len(buf)))]
+		got, err := c.ReadAt(part, off)
+		if got < len(part) {
+			return changedIfShort(err)
+		}
+		_, _ = h.Write(part) // a hash does not fail
+		off, n = off+int64(got), n-int64(got)
+	}
+	return nil
+}
+
+// localError marks an error of reading the source.
+type localError struct{ error }
+
+func (l localError) Unwrap() error { return l.error }
+
+// unreadOr tells an error of the source (the entry's) from one of the link (the loop's).
+func (e *Engine) unreadOr(ctx context.Context, t *task, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	var local localError
+	var entry interface{ EntryError() bool }
+	if errors.As(err, &local) || errors.As(err, &entry) && entry.EntryError() || errors.Is(err, fs.ErrNotExist) {
+		return e.unread(t, err)
+	}
+	return fmt.Errorf("send to secondary: %w", err)
+}

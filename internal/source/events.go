@@ -1,0 +1,279 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"georep/internal/change"
+	"georep/internal/rooted"
+	"georep/internal/source/fanotify"
+	"georep/internal/source/inotify"
+	"georep/internal/source/scan"
+)
+
+// watcher is a queue of events of the kernel, already tied to a Volume.
+type watcher interface {
+	// Wait blocks until there is an event, or the watcher is closed (os.ErrClosed).
+	Wait() error
+	// drain reads all that is queued and notes where to look.
+	drain() error
+	Close() error
+}
+
+// breath is how long the pump lets events gather in the kernel's queue, where many of them merge.
+const breath = 5 * time.Millisecond
+
+// openWatcher takes the way of learning of changes that was asked for, or the best that works.
+func (v *Volume) openWatcher() error {
+	v.events = None
+	if v.o.Events == None {
+		return nil
+	}
+	var reason error
+	if v.o.Events == Auto || v.o.Events == Fanotify {
+		w, err := v.openFanotify()
+		if err == nil {
+			v.watch, v.events = w, Fanotify
+			return nil
+		}
+		if v.o.Events == Fanotify {
+			return fmt.Errorf("watch source: %w", err)
+		}
+		reason = err
+	}
+	w, err := inotify.Open()
+	if err == nil {
+		v.watch, v.events = &inotifyWatch{Watcher: w, v: v}, Inotify
+		return nil
+	}
+	if v.o.Events == Inotify {
+		return fmt.Errorf("watch source: %w", err)
+	}
+	v.note(fmt.Sprintf("changes are found by scanning only: %v; %v", reason, err))
+	return nil
+}
+
+func (v *Volume) openFanotify() (watcher, error) {
+	if !v.dirs.byHandle {
+		return nil, errors.New("directories cannot be opened by handle")
+	}
+	w, err := fanotify.Open(v.o.Root.Top())
+	if err != nil {
+		return nil, err
+	}
+	return &fanotifyWatch{Watcher: w, v: v, members: newRecent[handleKey, membership](16 << 10)}, nil
+}
+
+// pump notes events as they come, so that the kernel's queue stays short however slow the taker of batches is.
+func (v *Volume) pump() error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		if err := v.watch.Wait(); err != nil {
+			if errors.Is(err, os.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		if err := v.drainEvents(); err != nil {
+			if errors.Is(err, os.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		v.nudge()
+		timer.Reset(breath)
+		select {
+		case <-timer.C:
+		case <-v.stopped:
+			return nil
+		}
+	}
+}
+
+// drainEvents notes all events that are queued at this moment.
+func (v *Volume) drainEvents() error {
+	if v.watch == nil {
+		return nil
+	}
+	v.drain.Lock()
+	defer v.drain.Unlock()
+	return v.watch.drain()
+}
+
+// lose begins anew after events were lost.
+func (v *Volume) lose() { v.want.Store(wantDoubt) }
+
+// busy says whether directories are being compared, so that one that moves meanwhile may be missed.
+func (v *Volume) busy() bool {
+	if v.passing.Load() {
+		return true
+	}
+	_, jobs := v.walker.Oldest()
+	return jobs
+}
+
+// fanotifyWatch turns events of the whole file system into places of the tree.
+type fanotifyWatch struct {
+	*fanotify.Watcher
+	v       *Volume
+	epoch   uint64 // counts renames of directories: each may change what is in the tree
+	members *recent[handleKey, membership]
+}
+
+// handleKey is a handle as the key of a map.
+type handleKey struct {
+	kind  int32
+	bytes string
+}
+
+// membership is what a directory's handle stands for.
+type membership struct {
+	id     change.ID
+	epoch  uint64 // when inside was found out
+	inside bool
+}
+
+func (w *fanotifyWatch) drain() error { return w.Drain(w.event) }
+
+func (w *fanotifyWatch) event(e fanotify.Event) {
+	if e.Overflow {
+		w.v.lose()
+		return
+	}
+	if e.IsDir && e.Renamed {
+		w.epoch++
+	}
+	if len(e.Dir.Bytes) == 0 && len(e.ToDir.Bytes) == 0 {
+		w.nameless(e)
+		return
+	}
+	l := look{content: e.Content, entry: e.Created, lazy: e.Content && !e.Closed && !e.Created && !e.Attrib}
+	from, fromInside := w.resolve(e.Dir)
+	if fromInside {
+		w.v.pending.add(change.Place{Dir: from, Name: e.Name}, l)
+	}
+	if e.Renamed {
+		w.renamed(e, fromInside)
+	}
+}
+
+// renamed notes the new place of an object, and decides whether a directory must be compared with all that is below it: it
+// was outside, or may have been, or a directory that is being compared has lost it.
+func (w *fanotifyWatch) renamed(e fanotify.Event, fromInside bool) {
+	v := w.v
+	to, toInside := w.resolve(e.ToDir)
+	var moved change.ID
+	if e.IsDir && len(e.Target.Bytes) > 0 {
+		moved, _ = w.resolve(e.Target)
+	}
+	if !toInside {
+		if e.IsDir && fromInside && !moved.IsZero() {
+			v.away.put(moved, struct{}{})
+		}
+		return
+	}
+	doubt := e.IsDir && (!fromInside || !v.away.none() || v.o.Ignore != nil || v.busy())
+	if e.IsDir && !moved.IsZero() {
+		v.dirs.saw(moved, to, e.ToName)
+	}
+	v.pending.add(change.Place{Dir: to, Name: e.ToName}, look{entry: true, deep: doubt})
+}
+
+// nameless notes all known names of an object of which the event tells none: its number of links changed.
+func (w *fanotifyWatch) nameless(e fanotify.Event) {
+	if len(e.Target.Bytes) == 0 {
+		return
+	}
+	id, err := w.Object(e.Target)
+	if err != nil {
+		return // it is gone, and its last name with an event of its own
+	}
+	names, err := w.v.o.Index.Names(id)
+	if err != nil {
+		return // a pass will see it
+	}
+	for _, at := range names {
+		if at.Dir != change.StashID {
+			w.v.pending.add(at, look{content: e.Content, follow: true})
+		}
+	}
+}
+
+// resolve tells which directory a handle stands for, and whether it is in the tree now.
+func (w *fanotifyWatch) resolve(h rooted.Handle) (change.ID, bool) {
+	key := handleKey{h.Type, string(h.Bytes)}
+	m, ok := w.members.get(key)
+	if ok && m.epoch == w.epoch {
+		return m.id, m.inside
+	}
+	d, err := w.v.o.Root.OpenHandle(h)
+	if err != nil {
+		return m.id, false // gone: the event of its own name is what counts
+	}
+	defer d.Close()
+	if !ok {
+		self, err := d.Self()
+		if err != nil {
+			return change.ID{}, false
+		}
+		m.id = self.ID
+	}
+	_, err = d.Path()
+	m.inside, m.epoch = err == nil, w.epoch
+	w.members.put(key, m)
+	if m.inside {
+		w.v.dirs.sawHandle(m.id, h)
+	}
+	return m.id, m.inside
+}
+
+// inotifyWatch turns events of single directories into places.
+type inotifyWatch struct {
+	*inotify.Watcher
+	v       *Volume
+	limited bool // guarded by Volume.watchMu
+}
+
+func (w *inotifyWatch) drain() error { return w.Drain(w.event) }
+
+func (w *inotifyWatch) event(e inotify.Event) {
+	if e.Overflow {
+		w.v.lose()
+		return
+	}
+	if e.Name == "" {
+		e.Name = scan.Itself
+	}
+	l := look{
+		content: e.Content, entry: e.Created, lazy: e.Content && !e.Closed && !e.Created && !e.Attrib,
+		// What happened in it while it was away, or before it was watched, has left no event.
+		deep: e.IsDir && e.Arrived,
+	}
+	w.v.pending.add(change.Place{Dir: e.Dir, Name: e.Name}, l)
+}
+
+// entered is called by the walker before it lists a directory: from then on no change in it may be missed.
+func (v *Volume) entered(at scan.Dir, dir *rooted.Dir) {
+	if at.Path != "" {
+		v.dirs.saw(at.ID, at.Parent, at.Name())
+	}
+	w, ok := v.watch.(*inotifyWatch)
+	if !ok {
+		return
+	}
+	err := w.Add(dir, at.ID)
+	if !errors.Is(err, inotify.ErrLimit) {
+		return // what cannot be watched cannot be listed either, which is reported
+	}
+	v.watchMu.Lock()
+	defer v.watchMu.Unlock()
+	if w.limited {
+		return
+	}
+	w.limited = true
+	v.note(fmt.Sprintf("changes in some directories are found by scanning only (every %v): %v (%d directories are watched)",
+		v.o.ScanInterval, err, w.Len()))
+}

@@ -1,0 +1,345 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+
+	"georep/internal/change"
+	"georep/internal/delta"
+	"georep/internal/wire/wirepb"
+)
+
+const (
+	// deltaLeast is the size from which content that is new to the agent may still have a basis there: a transfer that broke off.
+	deltaLeast = 8 << 20
+	// contentLeast is the least that a content frame counts for in a stream's window, in bytes.
+	contentLeast = 512
+
+	attemptFirst, attemptStronger, attemptWhole = 0, 1, 2
+)
+
+// transfer is one content stream. The reader fills it in by message; the goroutine of Write waits on changed.
+type transfer struct {
+	client *Client
+	stream uint32
+	size   int64 // of the content
+
+	mu        sync.Mutex
+	changed   chan struct{} // holds one token when something below changed
+	credit    int64
+	basis     *wirepb.Basis // the answer about a basis
+	params    delta.Params
+	signature []byte
+	complete  bool // the signature is
+	result    *change.Result
+	mismatch  bool
+}
+
+func (t *transfer) message(f frame) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer func() {
+		select {
+		case t.changed <- struct{}{}:
+		default:
+		}
+	}()
+	switch f.kind {
+	case frameCredit:
+		n, err := creditOf(f.payload)
+		if err == nil && t.credit+int64(n) > StreamWindow {
+			err = protocolError("a content stream got too much credit")
+		}
+		t.credit += int64(n)
+		return false, err
+	case frameBasis:
+		return false, t.basisMessage(f.payload)
+	case frameSignature:
+		return false, t.signatureMessage(f.payload)
+	case frameResult:
+		result, mismatch, err := parseResult(f.payload)
+		t.result, t.mismatch = &result, mismatch
+		return true, err
+	}
+	return false, protocolError("a frame of type %d answers content", f.kind)
+}
+
+func (t *transfer) basisMessage(payload []byte) error {
+	m := new(wirepb.Basis)
+	if err := decodeMessage(payload, m, "a basis"); err != nil {
+		return err
+	}
+	if t.basis != nil {
+		return protocolError("a second basis")
+	}
+	t.basis = m
+	if !m.HasBasis {
+		t.complete = true
+		return nil
+	}
+	t.params = delta.Params{Block: int(m.Block), Roll: int(m.Roll), Strong: int(m.Strong), Seed: m.Seed}
+	if err := t.params.Validate(); err != nil {
+		return protocolError("a signature with impossible parameters: %v", err)
+	}
+	want := int64(t.params.SignatureSize(m.Size))
+	if m.Size <= 0 || want > MaxSignature {
+		return protocolError("a basis of %d bytes", m.Size)
+	}
+	t.signature = make([]byte, 0, min(want, 64<<10))
+	return nil
+}
+
+func (t *transfer) signatureMessage(payload []byte) error {
+	if t.basis == nil || t.complete {
+		return protocolError("a signature without its basis")
+	}
+	want := int64(t.params.SignatureSize(t.basis.Size))
+	if int64(len(t.signature)+len(payload)) > want {
+		return protocolError("a signature is longer than its basis has it")
+	}
+	t.signature = append(t.signature, payload...)
+	t.complete = int64(len(t.signature)) == want
+	return nil
+}
+
+// wait waits until ready, which is called with t.mu held, or for the agent's result, the end of ctx or of the link.
+func (t *transfer) wait(ctx context.Context, ready func() bool) error {
+	for {
+		t.mu.Lock()
+		ok, answered := ready(), t.result != nil
+		t.mu.Unlock()
+		switch {
+		case answered:
+			return errAnswered
+		case ok:
+			return nil
+		}
+		select {
+		case <-t.changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-t.client.ctx.Done():
+			return t.client.linkError()
+		}
+	}
+}
+
+// errAnswered means that the agent has given its result, so that sending content has no use any more.
+var errAnswered = errors.New("the agent has answered")
+
+// Write makes the content and attributes of a file what r and content say, and waits for it. What the agent has of the file already is
+// not sent: it is asked for a signature of it when the file exists there or is large. The agent checks the whole content by its
+// hash; when that fails the content is sent again with longer hashes, then whole. progress, which may be nil, is told of each
+// advance in bytes of the content, and of a new start by a negative number. Some writes may run at once, others wait for them.
+//
+// An error means that ctx or the link ended. What went wrong with this file only is in the result, which is marked Local
+// when reading failed or content.Unchanged said that it changed.
+func (c *Client) Write(ctx context.Context, r *Request, content Content, progress func(n int64)) (change.Result, error) {
+	if err := c.acquire(ctx, c.writes, 1); err != nil {
+		return change.Result{}, err
+	}
+	if progress == nil {
+		progress = func(int64) {}
+	}
+	t, err := c.write(ctx, r, content, progress)
+	if err == nil {
+		c.writes.Release(1)
+		return *t.result, nil
+	}
+	// The agent holds the stream until it has answered, however soon its caller left.
+	c.spawn(func() {
+		t.wait(c.ctx, func() bool { return false })
+		c.writes.Release(1)
+	})
+	return change.Result{}, err
+}
+
+// write sends the content, again when it did not arrive as it should, and gives the transfer that has the final result.
+func (c *Client) write(ctx context.Context, r *Request, content Content, progress func(int64)) (*transfer, error) {
+	if content.Size() != r.Object.Size {
+		err := fmt.Errorf("the file has %d bytes now, not %d", content.Size(), r.Object.Size)
+		return &transfer{result: (&localError{call: "read", err: err}).result()}, nil
+	}
+	for attempt := uint32(attemptFirst); ; attempt++ {
+		t := &transfer{client: c, size: content.Size(), credit: StreamWindow, changed: make(chan struct{}, 1)}
+		var sent int64
+		err := t.attempt(ctx, r, content, attempt, func(n int64) { sent += n; progress(n) })
+		if err != nil || !t.mismatch || attempt == attemptWhole {
+			return t, err
+		}
+		progress(-sent)
+	}
+}
+
+// attempt sends the content once and waits for the result.
+func (t *transfer) attempt(ctx context.Context, r *Request, content Content, attempt uint32, progress func(int64)) error {
+	wants := attempt != attemptWhole && t.size > 0 && (r.Op == change.Write || r.Op == change.Adopt || t.size >= deltaLeast)
+	seed := t.client.seed + uint64(attempt) // so that what collided once does not do so again
+	payload, refusal := encodeRequest(nil, r, &wirepb.Transfer{WantBasis: wants, Seed: seed, Attempt: attempt})
+	if refusal != nil {
+		t.result = refusal
+		return nil
+	}
+	t.stream = t.client.open(t)
+	if err := t.client.out.send(ctx, frameWrite, t.stream, payload); err != nil {
+		t.client.forget(t.stream)
+		return t.client.because(err)
+	}
+	sum, err := t.send(ctx, content, wants, seed, progress)
+	if err == nil {
+		payload, err = appendMessage(nil, &wirepb.Finish{Sum: sum[:]})
+		if err != nil {
+			return err
+		}
+		err = t.client.out.send(ctx, frameFinish, t.stream, payload)
+	}
+	return t.conclude(ctx, err)
+}
+
+// conclude waits for the agent's result after all was sent, or after err prevented it.
+func (t *transfer) conclude(ctx context.Context, err error) error {
+	local, isLocal := errors.AsType[*localError](err)
+	if err != nil && !errors.Is(err, errAnswered) {
+		if t.client.ctx.Err() != nil {
+			return t.client.linkError()
+		}
+		t.client.out.sendNow(frameAbort, t.stream, nil)
+		if !isLocal {
+			return err // ctx ended; the stream stays known until the agent has answered
+		}
+	}
+	if err := t.wait(ctx, func() bool { return false }); !errors.Is(err, errAnswered) {
+		return err
+	}
+	if isLocal {
+		t.result, t.mismatch = local.result(), false
+	}
+	return nil
+}
+
+// send sends the steps of the content and gives its hash.
+func (t *transfer) send(ctx context.Context, content Content, wants bool, seed uint64, progress func(int64)) (sum [16]byte, err error) {
+	var signature *delta.Signature
+	if wants {
+		if signature, err = t.awaitBasis(ctx); err != nil {
+			return sum, err
+		}
+	}
+	hash := delta.NewHash(seed)
+	s := &sender{transfer: t, ctx: ctx, progress: progress}
+	input := content
+	if signature != nil {
+		err = signature.Diff(ctx, input, t.size, hash, s.step)
+	} else {
+		err = delta.Whole(ctx, input, t.size, hash, s.step)
+	}
+	if err == nil {
+		err = s.flush()
+	}
+	switch {
+	case s.err != nil:
+		return sum, s.err
+	case err != nil && ctx.Err() != nil:
+		return sum, context.Cause(ctx)
+	case err != nil:
+		return sum, &localError{call: "read", err: err}
+	}
+	if err := content.Unchanged(); err != nil {
+		return sum, &localError{call: "read", err: err}
+	}
+	return hash.Sum(), nil
+}
+
+// awaitBasis waits for the signature of what the agent has; nil: nothing.
+func (t *transfer) awaitBasis(ctx context.Context) (*delta.Signature, error) {
+	if err := t.wait(ctx, func() bool { return t.complete }); err != nil {
+		return nil, err
+	}
+	if !t.basis.HasBasis {
+		return nil, nil
+	}
+	s, err := delta.Load(t.params, t.basis.Size, t.signature)
+	if err != nil {
+		err = protocolError("a signature cannot be used: %v", err)
+		t.client.breach(err)
+		return nil, err
+	}
+	t.mu.Lock()
+	t.signature = nil
+	t.mu.Unlock()
+	return s, nil
+}
+
+// localError is a failure on this side that concerns the file alone.
+type localError struct {
+	call string
+	err  error
+}
+
+func (e *localError) Error() string { return e.err.Error() }
+
+func (e *localError) result() *change.Result {
+	r := &change.Result{Status: change.Failed, Call: e.call, Detail: e.err.Error(), Local: true}
+	if errno, ok := errors.AsType[syscall.Errno](e.err); ok {
+		r.Errno = errno
+	}
+	return r
+}
+
+// sender collects steps into frames.
+type sender struct {
+	*transfer
+	ctx      context.Context
+	progress func(int64)
+	buf      []byte
+	last     int64 // end of the last copy
+	covered  int64 // bytes of content in buf
+	err      error // of sending
+}
+
+func (s *sender) step(op delta.Op) error {
+	n := op.Len
+	if op.Kind == delta.Data {
+		n = int64(len(op.Data))
+	}
+	if n <= 0 {
+		return nil
+	}
+	if op.Kind == delta.Data && n > delta.MaxData {
+		return fmt.Errorf("a step of %d bytes is more than %d", n, delta.MaxData)
+	}
+	s.buf = appendStep(s.buf, op, &s.last)
+	s.covered += n
+	if len(s.buf) >= contentTarget {
+		return s.flush()
+	}
+	return nil
+}
+
+// flush sends what was collected, when the stream's credit allows.
+func (s *sender) flush() error {
+	if s.err != nil || len(s.buf) == 0 {
+		return s.err
+	}
+	cost := contentCost(len(s.buf))
+	s.err = s.wait(s.ctx, func() bool {
+		if s.credit < cost {
+			return false
+		}
+		s.credit -= cost
+		return true
+	})
+	if s.err == nil {
+		s.err = s.client.out.send(s.ctx, frameContent, s.stream, s.buf)
+	}
+	s.progress(s.covered)
+	s.buf, s.covered = s.buf[:0], 0
+	return s.err
+}
+
+// contentCost is what a content frame takes of a stream's window. Small frames count for more than their bytes, because
+// each takes some memory where it waits.
+func contentCost(payload int) int64 { return max(int64(payload)+headerSize, contentLeast) }

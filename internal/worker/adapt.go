@@ -1,0 +1,154 @@
+package worker
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	"georep/internal/change"
+	"georep/internal/checkpoint"
+	"georep/internal/index"
+	"georep/internal/replicate"
+	"georep/internal/source"
+	"georep/internal/source/ignore"
+	"georep/internal/status"
+)
+
+// store makes the index the loop's store.
+type store struct{ *index.Index }
+
+func (s store) Total() (int64, error) {
+	n, _ := s.Totals()
+	return n, nil
+}
+
+func (s store) Begin(gen uint64, dirs []change.ID) error { return s.BeginIntents(gen, dirs) }
+
+func (s store) Commit(gens []uint64, effects []replicate.Effect) error {
+	return s.Update(func(tx *index.Tx) error {
+		for i := range effects {
+			f := &effects[i]
+			if !f.Tree.IsZero() {
+				tx.DeleteTree(f.Tree)
+			}
+			if f.Entry == nil {
+				if err := tx.Delete(f.At); err != nil {
+					return err
+				}
+			} else if err := tx.Put(f.At, *f.Entry); err != nil {
+				return err
+			}
+		}
+		for _, gen := range gens {
+			tx.EndIntents(gen)
+		}
+		return nil
+	})
+}
+
+func (s store) Reconciled(dir change.ID) error {
+	return s.Update(func(tx *index.Tx) error {
+		tx.Reconciled(dir)
+		return nil
+	})
+}
+
+// ledger makes the failure ledger the loop's.
+type ledger struct{ l *checkpoint.Ledger }
+
+func (l *ledger) Fail(at change.Place, f status.Failure) (status.Failure, error) {
+	entry := checkpoint.Failure{
+		Path: f.Path, Op: opOf(f.Op), Call: f.Call, Errno: syscall.Errno(f.Errno), Detail: f.Error, Local: f.Side == status.Source,
+	}
+	if err := l.l.Fail(at, entry); err != nil {
+		return f, err
+	}
+	f.Count, f.Last = f.Count+1, time.Now()
+	return f, nil
+}
+
+func opOf(name string) change.Op {
+	for op := change.Make; op <= change.Times; op++ {
+		if op.String() == name {
+			return op
+		}
+	}
+	return change.Make
+}
+
+func (l *ledger) Healed(at change.Place) (status.Failure, bool, error) {
+	before := l.l.Count()
+	err := l.l.Healed(at)
+	return status.Failure{Path: at.Name}, l.l.Count() < before, err
+}
+
+func (l *ledger) Due(now time.Time, limit int) ([]change.Place, time.Time, error) {
+	next, found, err := l.l.NextDue()
+	if err != nil || !found {
+		return nil, time.Time{}, err
+	}
+	items, err := l.l.Due(now, limit)
+	places := make([]change.Place, len(items))
+	for i := range items {
+		places[i] = items[i].At
+	}
+	return places, next, err
+}
+
+func (l *ledger) Count() int { return int(l.l.Count()) }
+
+func (l *ledger) failures(limit int) ([]status.Failure, error) {
+	var out []status.Failure
+	err := l.l.List(func(i checkpoint.Item) error {
+		if len(out) < limit {
+			out = append(out, failure(i))
+		}
+		return nil
+	})
+	return out, err
+}
+
+func failure(i checkpoint.Item) status.Failure {
+	f := status.Failure{
+		Path: i.Path, Op: i.Op.String(), Call: i.Call, Errno: int(i.Errno), Error: i.Detail, Side: status.Destination,
+		Count: int(i.Count), First: i.First, Last: i.Last, Next: i.Next,
+	}
+	if i.Local {
+		f.Side = status.Source
+	}
+	if i.Errno != 0 {
+		f.Hint = status.Hint(int(i.Errno), f.Side, i.Call)
+	}
+	return f
+}
+
+// volume makes the directory source the loop's.
+type volume struct {
+	*source.Volume
+	report func(string)
+}
+
+func (v volume) Next(ctx context.Context) (replicate.Batch, error) {
+	b, err := v.Volume.Next(ctx)
+	if b.Note != "" {
+		v.report(b.Note)
+	}
+	out := replicate.Batch{
+		Seen: b.Seen, Gone: b.Gone, AbsentMore: b.AbsentMore, Empty: b.Empty, CaughtUp: b.CaughtUp, At: b.At,
+		Scan: replicate.Scan{Running: b.Scan.Running, Entries: b.Scan.Entries, Bytes: b.Scan.Bytes},
+	}
+	for _, p := range b.Problems {
+		out.Problems = append(out.Problems, replicate.Problem{At: p.At, Failure: status.Failure{
+			Path: p.Path, Op: "read", Call: p.Call, Errno: int(p.Errno), Error: p.Errno.Error(), Side: status.Source,
+			Hint: status.Hint(int(p.Errno), status.Source, p.Call),
+		}})
+	}
+	return out, err
+}
+
+func (v volume) Open(ctx context.Context, at change.Place, o change.Object) (replicate.Content, error) {
+	return v.Volume.Open(ctx, at, o)
+}
+
+// matcher compiles the patterns of --exclude and --include.
+func matcher(patterns []string) (source.Matcher, error) { return ignore.New(patterns...) }

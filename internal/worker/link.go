@@ -1,0 +1,209 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"georep/internal/change"
+	"georep/internal/dial"
+	"georep/internal/replicate"
+	"georep/internal/status"
+	"georep/internal/wire"
+)
+
+// Stream is a connection to a program that runs as the agent.
+type Stream interface {
+	io.ReadWriteCloser
+	// Explain waits for the program's end and says why it did not serve; nil when it ended in good order.
+	Explain() error
+}
+
+// link is one connection to the secondary.
+type link struct {
+	stream Stream
+	client *wire.Client
+}
+
+// explain turns the end of a connection into a sentence for a person: what ssh or the agent said of it, else err itself.
+func (l *link) explain(err error) error {
+	var hello *wire.HelloError
+	if errors.As(err, &hello) && hello.Problem != wire.HelloNothing {
+		return err
+	}
+	if why := l.stream.Explain(); why != nil {
+		return why
+	}
+	if err != nil {
+		return err
+	}
+	return errors.New("the connection to the destination ended")
+}
+
+// dial starts the agent: over ssh, or here for a local destination.
+func (o *Options) dial(ctx context.Context, args []string) (Stream, error) {
+	if o.Dial != nil {
+		return o.Dial(ctx, args)
+	}
+	d := dial.Options{User: o.Target.User, Host: o.Target.Host, Port: o.Port}
+	if o.Target.Host == "" {
+		d.Local = append([]string{o.Executable}, args...)
+	} else {
+		program := o.RemoteGeorep
+		if program == "" {
+			program = "georep"
+		}
+		d.Args = append([]string{program}, args...)
+		if o.SSHCommand != "" {
+			words, err := dial.Words(o.SSHCommand)
+			if err != nil {
+				return nil, fmt.Errorf("read --ssh-command: %w", err)
+			}
+			d.SSH = words
+		}
+	}
+	return dial.Command(ctx, d)
+}
+
+// open makes one connection.
+func (w *worker) open(ctx context.Context) (*link, error) {
+	o := &w.o
+	args := []string{"agent", "--root", o.Target.Path, "--session", w.session}
+	if o.DryRun {
+		args = append(args, "--read-only")
+	}
+	stream, err := o.dial(ctx, args)
+	if err != nil {
+		return nil, &LinkError{Err: err}
+	}
+	l := &link{stream: stream}
+	l.client, err = wire.NewClient(ctx, stream, wire.ClientOptions{Version: o.Version, Compress: o.Compress, Limiter: w.limiter})
+	if err != nil {
+		return nil, &LinkError{Err: l.explain(err)}
+	}
+	w.closeLater(l.client.Close)
+	return l, nil
+}
+
+func (w *worker) connect(ctx context.Context) error {
+	l, err := w.open(ctx)
+	if err != nil {
+		return err
+	}
+	w.links = append(w.links, l)
+	w.connected = true
+	return nil
+}
+
+// connectMore opens the further connections; fewer than wanted are no reason to stop.
+func (w *worker) connectMore(ctx context.Context) error {
+	n := w.o.SyncJobs
+	if w.o.Target.Host == "" || w.o.DryRun {
+		n = 1
+	}
+	for len(w.links) < n {
+		l, err := w.open(ctx)
+		if err != nil {
+			w.notice(fmt.Sprintf("only %d of %d connections could be made: %v", len(w.links), n, err))
+			break
+		}
+		if _, err := l.client.Bind(ctx, w.session, false); err != nil {
+			w.notice(fmt.Sprintf("only %d of %d connections could be made: %v", len(w.links), n, err))
+			break
+		}
+		w.links = append(w.links, l)
+	}
+	peer := w.links[0].client.Peer()
+	w.report(status.Event{Kind: status.Connected, Time: time.Now(), Text: "georep " + peer.Version + " at " + w.place() + ", " + strconv.Itoa(len(w.links)) + " connection(s)"})
+	return nil
+}
+
+func (w *worker) place() string {
+	if w.o.Target.Host == "" {
+		return w.o.Target.Path
+	}
+	return w.o.Target.Host + ":" + w.o.Target.Path
+}
+
+func (w *worker) notice(text string) {
+	w.report(status.Event{Kind: status.Notice, Time: time.Now(), Text: text})
+}
+
+// bind makes sure that the destination is this mirror's, or may become it.
+func (w *worker) bind(ctx context.Context) error {
+	if w.o.DryRun {
+		return w.bindDry(ctx)
+	}
+	r, err := w.links[0].client.Bind(ctx, w.session, w.o.AllowDelete)
+	if err != nil {
+		return fmt.Errorf("claim the destination %s: %w", w.place(), err)
+	}
+	switch {
+	case r.Other != "" && !r.Bound:
+		return fmt.Errorf("%w: the destination %s belongs to another mirror (session %s): choose another destination, or take it over with --allow-delete", ErrHalted, w.place(), r.Other)
+	case !r.Bound:
+		return fmt.Errorf("%w: the destination %s is not empty and was not filled by georep: choose an empty directory, or make it equal to the source (what the source does not have is removed) with --allow-delete", ErrHalted, w.place())
+	}
+	w.bound.fresh = r.Empty
+	if n, _ := w.index.Totals(); r.Empty && n > 0 {
+		w.notice("the destination is empty: everything is sent again")
+		return w.forget()
+	}
+	return nil
+}
+
+// bindDry learns without changing anything whether the destination is empty.
+func (w *worker) bindDry(ctx context.Context) error {
+	w.bound.fresh = true
+	err := w.links[0].client.Look(ctx, wire.Dir{}, func(wire.Entry) error { w.bound.fresh = false; return nil })
+	var remote *wire.RemoteError
+	if errors.As(err, &remote) {
+		return nil // it does not exist yet
+	}
+	return err
+}
+
+// forget empties the index: it says nothing of the ends as they are now. It is built again by comparing.
+func (w *worker) forget() error {
+	root, ok, err := w.index.Get(change.Place{})
+	if err != nil || !ok {
+		return err
+	}
+	return store{w.index}.Commit(nil, []replicate.Effect{{At: change.Place{}, Tree: root.ID}})
+}
+
+// suspects lists the directories that must be looked at before anything else: those that a crash left in doubt, and the
+// root of a destination that is filled while the index knows nothing.
+func (w *worker) suspects() ([]change.ID, error) {
+	left, err := w.index.Intents()
+	if err != nil {
+		return nil, fmt.Errorf("read what was in flight: %w", err)
+	}
+	return left, nil
+}
+
+func (w *worker) engineOptions(ctx context.Context, suspects []change.ID) replicate.Options {
+	peers := make([]replicate.Peer, len(w.links))
+	for i, l := range w.links {
+		peers[i] = l.client
+	}
+	return replicate.Options{
+		Source: volume{w.volume, w.notice}, Peers: peers, Store: store{w.index}, Ledger: w.ledger,
+		Report: w.report, Log: w.o.Log, Once: w.o.Once, DryRun: w.o.DryRun, Streams: max(2, w.o.SyncJobs),
+		Fresh: w.bound.fresh, Suspects: suspects, Events: w.volume.Events().String(), Stop: ctx.Done(),
+		Guard: replicate.Guard{Allow: w.o.AllowDelete, Percent: w.o.DeletePercent, Entries: w.o.DeleteEntries, Halted: w.bound.halted},
+		Wire: func() (out, in int64) {
+			for _, l := range w.links {
+				out, in = out+l.client.BytesOut(), in+l.client.BytesIn()
+			}
+			return out, in
+		},
+	}
+}
+
+// IndexFile is where the index of a mirror is, below its state directory.
+func IndexFile(stateDir string) string { return filepath.Join(stateDir, "index.db") }

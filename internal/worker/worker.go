@@ -1,0 +1,306 @@
+// Package worker wires one mirror: the source, the index, the connections to the secondary, and the loop between them. It
+// holds no logic of replication itself.
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"georep/internal/checkpoint"
+	"georep/internal/dial"
+	"georep/internal/durable"
+	"georep/internal/index"
+	"georep/internal/replicate"
+	"georep/internal/rooted"
+	"georep/internal/source"
+	"georep/internal/status"
+)
+
+// ErrHalted means that a person must decide something; its text says what.
+var ErrHalted = errors.New("a person must decide")
+
+// Options say what is mirrored where, and how.
+type Options struct {
+	Source        string // the directory, absolute
+	StateDir      string // where the index is kept; made when missing
+	Target        dial.Target
+	Once          bool // end when all is acknowledged
+	DryRun        bool // say what would be done
+	Checksum      bool // compare contents where size and times are equal
+	AllowDelete   bool // a person has agreed to deletions, and to making a filled destination equal
+	Patterns      []string
+	BwLimit       int64 // bytes a second of all connections together; 0: no limit
+	Compress      bool
+	SyncJobs      int // connections, and large files that travel at once; 0: 3
+	Port          int
+	SSHCommand    string // "": ssh
+	RemoteGeorep  string // "": georep
+	SyncMethod    string // native, rsync or tarssh
+	DeletePercent float64
+	DeleteEntries int64
+	ScanInterval  time.Duration // between full scans; 0: an hour
+	Version       string
+	Executable    string // this program, started as the agent of a local destination
+	Log           *slog.Logger
+	// Dial, if given, takes the place of ssh and of the local agent: it starts an agent with these arguments.
+	Dial func(ctx context.Context, args []string) (Stream, error)
+}
+
+// Summary is how a mirror ended.
+type Summary struct {
+	Snapshot   status.Snapshot
+	Failures   []status.Failure
+	Halted     bool
+	HaltReason string
+}
+
+// Delays between attempts to connect again.
+const (
+	firstDelay   = time.Second
+	longestDelay = time.Minute
+)
+
+// Run mirrors until ctx ends (then what is in flight is finished and nil returned), all is done (Options.Once), or something
+// needs a person. A link that breaks is made again with back-off, unless Options.Once; what was acknowledged is kept.
+// report is called from one goroutine at a time.
+func Run(ctx context.Context, o Options, report func(status.Event)) (Summary, error) {
+	if o.SyncJobs <= 0 {
+		o.SyncJobs = 3
+	}
+	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
+		return Summary{}, fmt.Errorf("make the state directory (choose another with --state-dir): %w", err)
+	}
+	lock, err := durable.Lock(filepath.Join(o.StateDir, "lock"))
+	if err != nil {
+		return Summary{}, fmt.Errorf("another georep mirrors this source to this destination: %w", err)
+	}
+	defer lock.Unlock()
+	delay := firstDelay
+	for {
+		began := time.Now()
+		w := &worker{o: o, report: report}
+		sum, err := w.run(ctx)
+		var link *LinkError
+		if err == nil || o.Once || !errors.As(err, &link) || ctx.Err() != nil || !w.connected && !link.Transient {
+			return sum, err
+		}
+		if time.Since(began) > longestDelay {
+			delay = firstDelay
+		}
+		report(status.Event{Kind: status.LinkLost, Time: time.Now(), Snapshot: sum.Snapshot, Text: fmt.Sprintf("%v; connecting again in %s", err, delay)})
+		select {
+		case <-ctx.Done():
+			return sum, nil
+		case <-time.After(delay):
+		}
+		delay = min(2*delay, longestDelay)
+	}
+}
+
+// LinkError means that the connection could not be made or ended.
+type LinkError struct {
+	Err       error
+	Transient bool // trying again may help although it never worked
+}
+
+func (e *LinkError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *LinkError) Unwrap() error { return e.Err }
+
+// worker is one attempt.
+type worker struct {
+	o         Options
+	report    func(status.Event)
+	connected bool
+
+	root    *rooted.Root
+	index   *index.Index
+	ledger  *ledger
+	session string
+	links   []*link
+	volume  *source.Volume
+	limiter *rate.Limiter
+	bound   bound
+	closers []func() error
+}
+
+// bound is what is known of the two ends before work begins.
+type bound struct {
+	fresh  bool   // the destination is known to be empty
+	halted string // why deletions are halted from the start
+}
+
+func (w *worker) run(ctx context.Context) (sum Summary, err error) {
+	defer func() {
+		for i := len(w.closers) - 1; i >= 0; i-- {
+			if cerr := w.closers[i](); err == nil && cerr != nil && ctx.Err() == nil {
+				err = cerr
+			}
+		}
+	}()
+	for _, step := range []func(context.Context) error{w.openSource, w.openState, w.connect, w.bind, w.checkSource, w.connectMore, w.observe} {
+		if err := step(ctx); err != nil {
+			if ctx.Err() != nil {
+				return Summary{}, nil
+			}
+			return Summary{}, err
+		}
+	}
+	return w.loop(ctx)
+}
+
+func (w *worker) closeLater(f func() error) { w.closers = append(w.closers, f) }
+
+func (w *worker) openSource(context.Context) error {
+	root, err := rooted.Open(w.o.Source)
+	if err != nil {
+		return fmt.Errorf("open the source %s: %w", w.o.Source, err)
+	}
+	w.root = root
+	w.closeLater(root.Close)
+	return nil
+}
+
+// openState opens the index. A dry run works on a copy, so that it may go on as if its plans were carried out.
+func (w *worker) openState(context.Context) error {
+	path := IndexFile(w.o.StateDir)
+	x, err := index.Open(path, index.Options{})
+	if err != nil {
+		return fmt.Errorf("open the index: %w", err)
+	}
+	w.index = x
+	w.closeLater(x.Close)
+	l, err := checkpoint.NewLedger(x, checkpoint.LedgerOptions{})
+	if err != nil {
+		return fmt.Errorf("open the failure ledger: %w", err)
+	}
+	w.ledger = &ledger{l}
+	id, found, err := x.Value("session")
+	if err != nil {
+		return fmt.Errorf("read the session: %w", err)
+	}
+	if !found {
+		id = make([]byte, 16)
+		_, _ = rand.Read(id) // never fails (crypto/rand)
+		id = []byte(hex.EncodeToString(id))
+		if err := x.SetValue("session", id); err != nil {
+			return fmt.Errorf("note the session: %w", err)
+		}
+	}
+	w.session = string(id)
+	if w.o.BwLimit > 0 {
+		w.limiter = rate.NewLimiter(rate.Limit(w.o.BwLimit), max(64<<10, int(w.o.BwLimit/8)))
+	}
+	return nil
+}
+
+// checkSource halts deletions when the source is not the directory that was mirrored before.
+func (w *worker) checkSource(context.Context) error {
+	self, err := w.root.Top().Self()
+	if err != nil {
+		return fmt.Errorf("read the source: %w", err)
+	}
+	id := self.ID.String()
+	before, found, err := w.index.Value("source")
+	if err != nil {
+		return fmt.Errorf("read the source's identity: %w", err)
+	}
+	if found && string(before) != id {
+		if !w.o.AllowDelete {
+			w.bound.halted = "the source is not the directory that was mirrored before (another file system is mounted there, or it was replaced or restored). Deletions are held back; if it is meant so, start with --allow-delete"
+		}
+		if err := w.forget(); err != nil {
+			return err
+		}
+		w.bound.fresh = false
+		if !w.o.AllowDelete {
+			return nil // the old identity stays noted until a person agrees
+		}
+	}
+	if w.o.DryRun {
+		return nil
+	}
+	return w.index.SetValue("source", []byte(id))
+}
+
+// observe starts the source.
+func (w *worker) observe(ctx context.Context) error {
+	ignore, err := matcher(w.o.Patterns)
+	if err != nil {
+		return err
+	}
+	opts := source.Options{
+		Root: w.root, Path: w.o.Source, Index: w.index, Ignore: ignore, ScanInterval: w.o.ScanInterval,
+		Checksum: w.o.Checksum, Jobs: 2, TempDir: w.o.StateDir, ScanRate: backgroundRate,
+	}
+	if w.o.Once {
+		opts.Events = source.Auto
+	}
+	w.volume, err = source.New(ctx, opts)
+	if err != nil {
+		return fmt.Errorf("observe the source: %w", err)
+	}
+	w.closeLater(w.volume.Close)
+	return nil
+}
+
+// backgroundRate bounds the scans after the first one, in entries a second.
+const backgroundRate = 20000
+
+// loop runs the engine.
+func (w *worker) loop(ctx context.Context) (Summary, error) {
+	suspects, err := w.suspects()
+	if err != nil {
+		return Summary{}, err
+	}
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	var watchers sync.WaitGroup
+	defer watchers.Wait()
+	for _, l := range w.links {
+		watchers.Go(func() {
+			select {
+			case <-l.client.Done():
+				cancel(&LinkError{Err: l.explain(l.client.Wait()), Transient: true})
+			case <-work.Done():
+			}
+		})
+	}
+	defer cancel(nil)
+	engine := replicate.New(w.engineOptions(ctx, suspects))
+	out, err := engine.Run(work)
+	sum := Summary{Snapshot: out.Snapshot, Halted: out.Halted != "", HaltReason: out.Halted}
+	if fails, ferr := w.ledger.failures(failuresMax); ferr == nil {
+		sum.Failures = fails
+	} else if err == nil {
+		err = ferr
+	}
+	cause := context.Cause(work)
+	var link *LinkError
+	switch {
+	case errors.As(cause, &link):
+		return sum, link
+	case errors.Is(err, source.ErrSourceReplaced):
+		sum.Halted, sum.HaltReason = true, err.Error()
+		return sum, fmt.Errorf("%w: %w: mount or restore it and start again", ErrHalted, err)
+	case err != nil:
+		return sum, err
+	case sum.Halted && (w.o.Once || ctx.Err() == nil):
+		return sum, fmt.Errorf("%w: %s", ErrHalted, sum.HaltReason)
+	}
+	return sum, nil
+}
+
+// failuresMax bounds the failing entries that a summary lists.
+const failuresMax = 10_000
