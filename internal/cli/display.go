@@ -23,7 +23,7 @@ type display struct {
 	begun  time.Time
 	eta    estimator
 	shown  status.Snapshot // of the last progress line
-	at     time.Time       // when that was
+	at     time.Time       // when that was; before it, the begin
 	drawn  time.Time       // when the bottom line was drawn
 	caught bool            // it has caught up at least once
 }
@@ -34,7 +34,8 @@ const (
 )
 
 func newDisplay(s *screen, m *config.Mirror, now func() time.Time) *display {
-	return &display{s: s, m: m, now: now, begun: now()}
+	begun := now()
+	return &display{s: s, m: m, now: now, begun: begun, at: begun}
 }
 
 // report is what the worker calls.

@@ -10,8 +10,8 @@ import (
 // operations cover exactly size bytes. Data of an operation is valid only during the call. All content goes to h (not nil).
 //
 // Content that ends before size is an error that wraps io.ErrUnexpectedEOF; errors of in and emit are returned wrapped and
-// as they are. Diff needs a fixed amount of memory: two blocks and less than a MiB. It takes time in proportion to the bytes that
-// are not in holes, whatever they and the signature are.
+// as they are. Diff needs memory for two blocks and less than half a MiB. It takes time in proportion to the bytes that are
+// not in holes, and for each long hole that of two blocks more, whatever the content and the signature are.
 func (s *Signature) Diff(ctx context.Context, in Input, size int64, h *Hash, emit func(Op) error) error {
 	d := &differ{
 		extents: extents{size: size},
@@ -19,7 +19,7 @@ func (s *Signature) Diff(ctx context.Context, in Input, size int64, h *Hash, emi
 		block: s.p.Block,
 		out:   emitter{hash: h, emit: emit},
 	}
-	room := int64(s.p.Block) + MaxData + max(chunk, 4*int64(s.p.Block))
+	room := int64(s.p.Block) + MaxData + int64(max(chunk, s.p.Block))
 	// The pads of zeros around holes need room too, so a small file gets a little more than its size.
 	d.buf = make([]byte, max(min(room, size+2*int64(s.p.Block)), minBlock))
 	return d.run()
@@ -41,6 +41,7 @@ type differ struct {
 	lit, pos, end int
 	holes         []stretch // of the window, in file places, in order; those before lit are gone
 	next          int       // the block after the last one that matched
+	likely        int       // a place beyond pos that is to be tried before pos; 0: none
 
 	lanes   lanes
 	wasted  int64 // bytes that were hashed strongly for nothing
@@ -52,7 +53,7 @@ type differ struct {
 type stretch struct{ off, end int64 }
 
 func (d *differ) run() error {
-	if err := d.walk(d.in, d.read, d.zeros); err != nil {
+	if err := d.walk(d.in, d.read, d.zeros); err != nil && d.out.err == nil {
 		return fmt.Errorf("compare content: %w", err)
 	}
 	d.scan(true)
@@ -61,13 +62,15 @@ func (d *differ) run() error {
 	return d.out.err
 }
 
-// read takes n bytes of the content into the window and scans them.
+// read takes n bytes of the content into the window.
 func (d *differ) read(off, n int64) error {
+	if err := d.ctx.Err(); err != nil {
+		return err
+	}
 	for n > 0 {
-		if err := d.ctx.Err(); err != nil {
+		if err := d.room(); err != nil {
 			return err
 		}
-		d.slide()
 		m := int(min(n, int64(len(d.buf)-d.end)))
 		if err := readFull(d.in, d.buf[d.end:d.end+m], off); err != nil {
 			return err
@@ -75,10 +78,6 @@ func (d *differ) read(off, n int64) error {
 		d.end += m
 		off += int64(m)
 		n -= int64(m)
-		d.scan(false)
-		if d.out.err != nil {
-			return d.out.err
-		}
 	}
 	return nil
 }
@@ -86,8 +85,9 @@ func (d *differ) read(off, n int64) error {
 // zeros takes a hole of n bytes. A block of the basis may lie across its ends, so it enters the window as zeros, except the
 // middle of a long one.
 func (d *differ) zeros(off, n int64) error {
-	pad := int64(d.block - 1)
-	if n <= 4*pad {
+	block := int64(d.block)
+	pad := block - 1
+	if n <= 4*block {
 		return d.blank(off, n)
 	}
 	if err := d.blank(off, pad); err != nil {
@@ -95,46 +95,50 @@ func (d *differ) zeros(off, n int64) error {
 	}
 	d.scan(true)
 	d.literal(d.end)
+	if d.out.err != nil {
+		return d.out.err
+	}
 	d.out.hole(n - 2*pad)
 	d.base = off + n - pad
 	d.lit, d.pos, d.end = 0, 0, 0
 	d.lanes.valid = false
+	d.likely = int((off+n)/block*block - d.base)
 	return d.blank(d.base, pad)
 }
 
-// blank takes n bytes of a hole into the window and scans them.
+// blank takes n bytes of a hole into the window.
 func (d *differ) blank(off, n int64) error {
 	if n > 0 {
 		d.holes = append(d.holes, stretch{off, off + n})
 	}
 	for n > 0 {
-		if err := d.ctx.Err(); err != nil {
+		if err := d.room(); err != nil {
 			return err
 		}
-		d.slide()
 		m := int(min(n, int64(len(d.buf)-d.end)))
 		clear(d.buf[d.end : d.end+m])
 		d.end += m
 		n -= int64(m)
-		d.scan(false)
-		if d.out.err != nil {
-			return d.out.err
-		}
 	}
 	return nil
 }
 
-// slide makes room at the end of the window by moving what is undecided to its front.
-func (d *differ) slide() {
-	if len(d.buf)-d.end >= min(len(d.buf)/4, chunk/2) && d.end < len(d.buf) {
-		return
+// room makes room in the window when it is full: what it has is looked at, and what stays undecided moves to its front.
+func (d *differ) room() error {
+	if d.end < len(d.buf) {
+		return nil
 	}
+	if err := d.ctx.Err(); err != nil {
+		return err
+	}
+	d.scan(false)
 	copy(d.buf, d.buf[d.lit:d.end])
 	d.base += int64(d.lit)
 	d.pos -= d.lit
 	d.end -= d.lit
 	d.lanes.at -= d.lit
 	d.lit = 0
+	return d.out.err
 }
 
 // literal decides that everything before the place to is data.
@@ -202,7 +206,7 @@ func Whole(ctx context.Context, in Input, size int64, h *Hash, emit func(Op) err
 		out.hole(n)
 		return out.err
 	})
-	if err != nil {
+	if err != nil && out.err == nil {
 		return fmt.Errorf("read content: %w", err)
 	}
 	out.flush()

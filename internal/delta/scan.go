@@ -14,6 +14,7 @@ type lanes struct {
 // scan looks at every place of the window from which a whole block can be seen. With final set, no more content follows in
 // this region.
 func (d *differ) scan(final bool) {
+	d.shortcut()
 	for d.pos+d.block <= d.end && d.out.err == nil {
 		if d.lanes.valid && d.lanes.at == d.pos {
 			// The search stopped for lack of content.
@@ -52,6 +53,20 @@ func (d *differ) scan(final bool) {
 	}
 }
 
+// shortcut tries the likely place. Behind a long hole that is the aligned one, from which content is seen that did not move; only if it did
+// are the zeros before it worth a search.
+func (d *differ) shortcut() {
+	pos, likely := d.pos, d.likely
+	d.likely = 0
+	if likely <= pos || likely+d.block > d.end {
+		return
+	}
+	d.pos = likely
+	if !d.fresh() {
+		d.pos = pos
+	}
+}
+
 // fresh looks at pos without the help of a rolled hash.
 func (d *differ) fresh() bool {
 	d.looked++
@@ -74,7 +89,7 @@ func (d *differ) try(hash uint64) bool {
 	}
 	if c.strong != nil {
 		d.wasted += int64(d.block)
-		// By its size the rolling hash is wrong for a quarter of a byte a place.
+		// By its size the rolling hash is wrong for less than half a byte a place. More is content or a signature that was made for it.
 		if d.wasted > 4*d.looked+64*int64(d.block) {
 			d.refused = true
 		}

@@ -97,6 +97,8 @@ func (t Target) checked(s string) (Target, error) {
 		return Target{}, fmt.Errorf("target %q: the directory after the colon is missing", s)
 	case strings.HasPrefix(t.Host, "-") || strings.HasPrefix(t.User, "-"):
 		return Target{}, fmt.Errorf("target %q: a user or host that begins with - would be an option of ssh", s)
+	case strings.ContainsAny(t.Host+t.User, "[]/"):
+		return Target{}, fmt.Errorf("target %q: a user or host has no brackets or slashes in it", s)
 	case strings.ContainsFunc(t.Host+t.User, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return Target{}, fmt.Errorf("target %q: a user or host has no blanks", s)
 	}

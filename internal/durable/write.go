@@ -15,7 +15,17 @@ import (
 // umask says and the old file had. A symbolic link at path is replaced.
 func WriteFile(path string, data []byte, perm os.FileMode) error {
 	dir := filepath.Dir(path)
-	err := renameio.WriteFile(path, data, perm, renameio.WithTempDir(dir), renameio.WithStaticPermissions(perm))
+	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(dir), renameio.WithPermissions(0o600), renameio.WithStaticPermissions(perm))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.CloseAtomicallyReplace() // syncs before it renames
+	}
+	if other := f.Cleanup(); err == nil {
+		err = other
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

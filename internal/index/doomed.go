@@ -8,45 +8,58 @@ import (
 	"georep/internal/change"
 )
 
-// deleteDoomed removes the next places below a tree whose deletion has begun, in one transaction of bounded size, and says whether there
+// deleteDoomed removes the next places below trees whose deletion has begun, in one transaction of bounded size, and says whether there
 // may be more. What is below a directory goes before the directory itself, so that a crash in between leaves no place that a
 // later walk would not find. The caller holds x.writer, or has the index alone.
 func (x *Index) deleteDoomed() (left bool, err error) {
-	dir, found, err := x.firstDoomed()
-	if err != nil || !found {
-		return false, err
-	}
 	t := x.newTx()
-	w := newWalk(dir)
-	w.visit = func(key []byte) {
-		t.remove(t.arena.keep(len(key), func(b []byte) []byte { return append(b, key...) }))
-	}
-	if err := x.withReader(func(r *reader) error { return w.step(r, 0) }); err != nil {
+	err = x.withReader(func(r *reader) error {
+		dirs, err := doomedTrees(r.tx)
+		for _, dir := range dirs {
+			if err != nil || len(t.edits) >= walkStep {
+				break
+			}
+			err = t.removeBelow(r, dir)
+		}
+		left = len(dirs) > 0
+		return err
+	})
+	if err != nil || !left {
 		return false, err
-	}
-	if w.done {
-		t.undoom = append(t.undoom, dir)
 	}
 	return true, t.commit()
 }
 
-func (x *Index) firstDoomed() (dir change.ID, found bool, err error) {
-	err = x.withReader(func(r *reader) error {
-		b := r.tx.Bucket(bucketDoomed)
-		if b == nil {
-			return fmt.Errorf("%w (a part is missing)", ErrCorrupt)
-		}
-		k, _ := b.Cursor().First()
-		if k == nil {
-			return nil
-		}
+// removeBelow removes the next places below a directory, and the note about it when these were the last.
+func (t *Tx) removeBelow(r *reader, dir change.ID) error {
+	w := newWalk(dir)
+	w.visit = func(key []byte) {
+		t.remove(t.arena.keep(len(key), func(b []byte) []byte { return append(b, key...) }))
+	}
+	if err := w.step(r, 0); err != nil {
+		return err
+	}
+	if w.done {
+		t.undoom = append(t.undoom, dir)
+	}
+	return nil
+}
+
+// doomedTrees lists some of the trees whose deletion has begun.
+func doomedTrees(tx *bbolt.Tx) ([]change.ID, error) {
+	b := tx.Bucket(bucketDoomed)
+	if b == nil {
+		return nil, fmt.Errorf("%w (a part is missing)", ErrCorrupt)
+	}
+	var dirs []change.ID
+	c := b.Cursor()
+	for k, _ := c.First(); k != nil && len(dirs) < walkStep; k, _ = c.Next() {
 		if len(k) != idSize {
-			return fmt.Errorf("%w (a key of %d bytes)", ErrCorrupt, len(k))
+			return nil, fmt.Errorf("%w (a key of %d bytes)", ErrCorrupt, len(k))
 		}
-		dir, found = change.ID(k), true
-		return nil
-	})
-	return dir, found, err
+		dirs = append(dirs, change.ID(k))
+	}
+	return dirs, nil
 }
 
 // applyDoomed notes the trees that the transaction dooms, and forgets those that are gone.

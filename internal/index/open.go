@@ -128,6 +128,9 @@ func check(path string, wait time.Duration) (err error) {
 	}
 	o := storeOptions(wait)
 	o.ReadOnly = true
+	if info.Size() < int64(4*o.PageSize) { // what a new file has
+		return fmt.Errorf("%w (%d bytes are left)", ErrCorrupt, info.Size())
+	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	db, _, err := openStore(path, o)
 	if err != nil {

@@ -203,6 +203,9 @@ func (p *planner) placeDir(t *thing) error {
 		return nil
 	}
 	d := change.Declaration{Op: change.Make, At: at, Object: t.seen.Object, Unknown: unknown, After: p.parents(at)}
+	if at.IsRoot() {
+		d.Op = change.Adopt // it is there, in whatever state
+	}
 	if unknown {
 		d.Op, d.Sec = change.Adopt, e.Sec
 	}

@@ -101,7 +101,11 @@ func (r *Root) probe(w where) error {
 			return err
 		}
 	}
-	fd, err := unix.Openat(r.top.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOATIME, 0)
+	fd := -1
+	err := r.try("openat", w, func() (err error) {
+		fd, err = unix.Openat(r.top.fd, ".", openDirFlags|unix.O_NOATIME, 0)
+		return err
+	})
 	if err == nil {
 		r.noatime = true
 		unix.Close(fd)

@@ -60,92 +60,106 @@ func TestAsNobody(t *testing.T) {
 		return // TestWithoutPrivileges runs it
 	}
 	r := open(t, dir)
+	t.Run("link", func(t *testing.T) { nobodyLinks(t, r) })
+	t.Run("owner", func(t *testing.T) { nobodySetsOwner(t, r) })
+	t.Run("foreign", func(t *testing.T) { nobodyMeetsForeign(t, r) })
+	t.Run("unlistable", func(t *testing.T) { nobodyCannotList(t, r) })
+	t.Run("write-protected", func(t *testing.T) { nobodyClears(t, r, dir) })
+}
+
+func nobodyLinks(t *testing.T, r *Root) {
 	d := r.Top()
-	t.Run("link", func(t *testing.T) {
-		for _, name := range []string{"one", "two"} {
-			f, err := d.OpenTemp()
-			must(t, err)
-			must(t, f.LinkTo(d, name))
-			must(t, f.LinkTo(d, name+name))
-			wants(t, f.LinkTo(d, name), unix.EEXIST)
-			must(t, f.Close())
-		}
-		gone, err := d.OpenDir("rootsdir")
-		must(t, err)
-		defer gone.Close()
+	for _, name := range []string{"one", "two"} {
 		f, err := d.OpenTemp()
 		must(t, err)
-		defer f.Close()
-		wants(t, f.LinkTo(gone, "x"), unix.EACCES)
-	})
-	t.Run("owner", func(t *testing.T) {
-		attr := change.Attr{Mode: 0o4755, UID: 0, GID: nobody, Mtime: change.Time{Sec: 5}}
-		err := d.SetAttr("one", change.File, attr, true, true)
-		wants(t, err, unix.EPERM)
-		if e := err.(*Error); e.Call != "fchownat" || e.Path != "one" {
-			t.Errorf("got %v", err)
-		}
-		o, err := d.Stat("one")
-		must(t, err)
-		if o.Mode != 0o600 {
-			t.Errorf("mode %o although the owner could not be set", o.Mode)
-		}
-		attr.UID = nobody
-		must(t, d.SetAttr("one", change.File, attr, true, true))
-	})
-	t.Run("foreign", func(t *testing.T) {
-		f, err := d.OpenFile("roots")
-		must(t, err)
-		defer f.Close()
-		o, err := f.Stat()
-		must(t, err)
-		must(t, f.ReadXattrs(&o))
-		if len(o.Xattrs) != 0 || !o.HasXattrs {
-			t.Errorf("saw %v", o.Xattrs)
-		}
-		_, err = d.OpenRW("roots")
-		wants(t, err, unix.EACCES)
-		must(t, openDir(t, r, "rootsdir").Entries(nil, func(string, change.Kind, uint64) error { return nil }))
-		attr := own(0o600)
-		attr.Xattrs = xattrs("trusted.x", "y")
-		wants(t, d.SetAttr("two", change.File, attr, true, true), unix.EPERM)
-		wants(t, d.Mknod("char", change.CharDev, 0o600, unix.Mkdev(1, 3)), unix.EPERM)
-		h, err := d.Handle("rootsdir")
-		must(t, err)
-		_, err = r.OpenHandle(h)
-		wants(t, err, unix.EPERM)
-	})
-	t.Run("unlistable", func(t *testing.T) {
-		must(t, d.Mkdir("hidden", 0o300))
-		h := openDir(t, r, "hidden")
-		f, err := h.OpenTemp()
-		must(t, err)
-		must(t, f.LinkTo(h, "inner"))
+		must(t, f.LinkTo(d, name))
+		must(t, f.LinkTo(d, name+name))
+		wants(t, f.LinkTo(d, name), unix.EEXIST)
 		must(t, f.Close())
-		wants(t, h.Entries(nil, func(string, change.Kind, uint64) error { return nil }), unix.EACCES)
-		must(t, h.SetTimes("", change.Time{Sec: 8}))
-		attr := own(0o300)
-		attr.Xattrs = xattrs("user.x", "y")
-		must(t, h.SetSelf(attr, true, true))
-		must(t, h.SetSelf(attr, true, true)) // although what is there cannot be read
-		if path, err := h.Path(); path != "hidden" || err != nil {
-			t.Errorf("got %q, %v", path, err)
-		}
-		must(t, h.SetSelf(own(0o300), false, true))
-		n, err := d.RemoveAll(t.Context(), "hidden", nil)
-		if n != 2 || err != nil {
-			t.Errorf("removed %d, %v", n, err)
-		}
-	})
-	t.Run("write-protected", func(t *testing.T) {
-		must(t, os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o755))
-		write(t, openDir(t, r, "a/b"), "file", "")
-		for _, p := range []string{"a/b/c", "a/b", "a"} {
-			must(t, os.Chmod(filepath.Join(dir, p), 0o555))
-		}
-		n, err := d.RemoveAll(t.Context(), "a", nil)
-		if n != 4 || err != nil {
-			t.Errorf("removed %d, %v", n, err)
-		}
-	})
+	}
+	gone, err := d.OpenDir("rootsdir")
+	must(t, err)
+	defer gone.Close()
+	f, err := d.OpenTemp()
+	must(t, err)
+	defer f.Close()
+	wants(t, f.LinkTo(gone, "x"), unix.EACCES)
+}
+
+func nobodySetsOwner(t *testing.T, r *Root) {
+	d := r.Top()
+	attr := change.Attr{Mode: 0o4755, UID: 0, GID: nobody, Mtime: change.Time{Sec: 5}}
+	err := d.SetAttr("one", change.File, attr, true, true)
+	wants(t, err, unix.EPERM)
+	if e := err.(*Error); e.Call != "fchownat" || e.Path != "one" {
+		t.Errorf("got %v", err)
+	}
+	o, err := d.Stat("one")
+	must(t, err)
+	if o.Mode != 0o600 {
+		t.Errorf("mode %o although the owner could not be set", o.Mode)
+	}
+	attr.UID = nobody
+	must(t, d.SetAttr("one", change.File, attr, true, true))
+}
+
+func nobodyMeetsForeign(t *testing.T, r *Root) {
+	d := r.Top()
+	f, err := d.OpenFile("roots")
+	must(t, err)
+	defer f.Close()
+	o, err := f.Stat()
+	must(t, err)
+	must(t, f.ReadXattrs(&o))
+	if len(o.Xattrs) != 0 || !o.HasXattrs {
+		t.Errorf("saw %v", o.Xattrs)
+	}
+	_, err = d.OpenRW("roots")
+	wants(t, err, unix.EACCES)
+	must(t, openDir(t, r, "rootsdir").Entries(nil, func(string, change.Kind, uint64) error { return nil }))
+	attr := own(0o600)
+	attr.Xattrs = xattrs("trusted.x", "y")
+	wants(t, d.SetAttr("two", change.File, attr, true, true), unix.EPERM)
+	wants(t, d.Mknod("char", change.CharDev, 0o600, unix.Mkdev(1, 3)), unix.EPERM)
+	h, err := d.Handle("rootsdir")
+	must(t, err)
+	_, err = r.OpenHandle(h)
+	wants(t, err, unix.EPERM)
+}
+
+func nobodyCannotList(t *testing.T, r *Root) {
+	d := r.Top()
+	must(t, d.Mkdir("hidden", 0o300))
+	h := openDir(t, r, "hidden")
+	f, err := h.OpenTemp()
+	must(t, err)
+	must(t, f.LinkTo(h, "inner"))
+	must(t, f.Close())
+	wants(t, h.Entries(nil, func(string, change.Kind, uint64) error { return nil }), unix.EACCES)
+	must(t, h.SetTimes("", change.Time{Sec: 8}))
+	attr := own(0o300)
+	attr.Xattrs = xattrs("user.x", "y")
+	must(t, h.SetSelf(attr, true, true))
+	must(t, h.SetSelf(attr, true, true)) // although what is there cannot be read
+	if path, err := h.Path(); path != "hidden" || err != nil {
+		t.Errorf("got %q, %v", path, err)
+	}
+	must(t, h.SetSelf(own(0o300), false, true))
+	n, err := d.RemoveAll(t.Context(), "hidden", nil)
+	if n != 2 || err != nil {
+		t.Errorf("removed %d, %v", n, err)
+	}
+}
+
+func nobodyClears(t *testing.T, r *Root, dir string) {
+	d := r.Top()
+	must(t, os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o755))
+	write(t, openDir(t, r, "a/b"), "file", "")
+	for _, p := range []string{"a/b/c", "a/b", "a"} {
+		must(t, os.Chmod(filepath.Join(dir, p), 0o555))
+	}
+	n, err := d.RemoveAll(t.Context(), "a", nil)
+	if n != 4 || err != nil {
+		t.Errorf("removed %d, %v", n, err)
+	}
 }

@@ -304,11 +304,12 @@ func differences(want, got map[string]string) string {
 // follow applies batches until the source has caught up with everything that happened before since, and nothing is to be seen again.
 func (r *replica) follow(v *Volume, since time.Time) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	for {
 		asked := v.next.asked.Load()
 		b, err := v.Next(ctx)
+		if err != nil { r.dbg(v, b, err) }
 		if err != nil {
 			r.t.Fatalf("next: %v", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"runtime"
 	"sync"
 	"testing"
@@ -87,11 +88,6 @@ func hostileWorkers(t testing.TB) map[string][]byte {
 		return b
 	}
 	content := func(stream uint32, payload []byte) []byte { return appendFrame(nil, frameContent, stream, payload) }
-	bad := func(change func(m *wirepb.Request)) []byte {
-		m := requestMessage(fileRequest(2, "f", 0), nil)
-		change(m)
-		return message(t, frameRequest, 1, m)
-	}
 	hole := appendStepBytes(1<<61, stepHole)
 	cases := map[string][]byte{
 		"garbage":           []byte("GET / HTTP/1.1\r\nHost: example\r\n\r\n"),
@@ -122,26 +118,42 @@ func hostileWorkers(t testing.TB) map[string][]byte {
 		"a torn pack":         packed(t, []byte{0, 0, 0, 9, 1, 0, 0, 0, 0, 0, 1}),
 		"no pack":             appendHeader(nil, 0, framePack, flagZstd, 0),
 		"a bare pack":         appendHeader(nil, 0, framePack, 0, 0),
-		"dot dot":             bad(func(m *wirepb.Request) { m.AtName = []byte("..") }),
-		"a slash":             bad(func(m *wirepb.Request) { m.AtName = []byte("a/b") }),
-		"a NUL":               bad(func(m *wirepb.Request) { m.AtName = []byte("a\x00") }),
-		"an absolute path":    bad(func(m *wirepb.Request) { m.AtPath = []byte("/etc") }),
-		"a climbing path":     bad(func(m *wirepb.Request) { m.AtPath = []byte("a/../../b") }),
-		"a doubled slash":     bad(func(m *wirepb.Request) { m.AtPath = []byte("a//b") }),
-		"a long name":         bad(func(m *wirepb.Request) { m.AtName = bytes.Repeat([]byte("x"), 256) }),
-		"no name":             bad(func(m *wirepb.Request) { m.AtName = nil }),
-		"another op":          bad(func(m *wirepb.Request) { m.Op = 9 }),
-		"op 257":              bad(func(m *wirepb.Request) { m.Op = 257 }),
-		"a climbing link":     bad(func(m *wirepb.Request) { m.FromPath = []byte(".."); m.FromName = []byte("x") }),
-		"a climbing name":     bad(func(m *wirepb.Request) { m.Names = []*wirepb.Ref{{Path: []byte("../x"), Name: []byte("y")}} }),
-		"an empty name":       bad(func(m *wirepb.Request) { m.Names = []*wirepb.Ref{{}} }),
-		"a short identity":    bad(func(m *wirepb.Request) { m.Sec = []byte("short") }),
-		"a negative size":     bad(func(m *wirepb.Request) { m.Object.Size = -1 }),
-		"a mode":              bad(func(m *wirepb.Request) { m.Object.Mode = 0o170644 }),
-		"a kind":              bad(func(m *wirepb.Request) { m.Object.Kind = 3 }),
-		"kind 264":            bad(func(m *wirepb.Request) { m.Object.Kind = 264 }),
-		"nanoseconds":         bad(func(m *wirepb.Request) { m.Object.MtimeNsec = 1e9 }),
-		"an attribute":        bad(func(m *wirepb.Request) { m.Object.HasXattrs = true; m.Object.Xattrs = []*wirepb.Xattr{{}} }),
+	}
+	maps.Copy(cases, hostileRequests(t))
+	for name, climbing := range map[string]string{"dots": "a/..", "rooted": "/", "nul": "a\x00b"} {
+		cases["look at "+name] = message(t, frameLook, 1, &wirepb.Look{Path: []byte(climbing)})
+	}
+	return cases
+}
+
+// hostileRequests are single requests that are not valid.
+func hostileRequests(t testing.TB) map[string][]byte {
+	bad := func(change func(m *wirepb.Request)) []byte {
+		m := requestMessage(fileRequest(2, "f", 0), nil)
+		change(m)
+		return message(t, frameRequest, 1, m)
+	}
+	return map[string][]byte{
+		"dot dot":          bad(func(m *wirepb.Request) { m.AtName = []byte("..") }),
+		"a slash":          bad(func(m *wirepb.Request) { m.AtName = []byte("a/b") }),
+		"a NUL":            bad(func(m *wirepb.Request) { m.AtName = []byte("a\x00") }),
+		"an absolute path": bad(func(m *wirepb.Request) { m.AtPath = []byte("/etc") }),
+		"a climbing path":  bad(func(m *wirepb.Request) { m.AtPath = []byte("a/../../b") }),
+		"a doubled slash":  bad(func(m *wirepb.Request) { m.AtPath = []byte("a//b") }),
+		"a long name":      bad(func(m *wirepb.Request) { m.AtName = bytes.Repeat([]byte("x"), 256) }),
+		"no name":          bad(func(m *wirepb.Request) { m.AtName = nil }),
+		"another op":       bad(func(m *wirepb.Request) { m.Op = 9 }),
+		"op 257":           bad(func(m *wirepb.Request) { m.Op = 257 }),
+		"a climbing link":  bad(func(m *wirepb.Request) { m.FromPath = []byte(".."); m.FromName = []byte("x") }),
+		"a climbing name":  bad(func(m *wirepb.Request) { m.Names = []*wirepb.Ref{{Path: []byte("../x"), Name: []byte("y")}} }),
+		"an empty name":    bad(func(m *wirepb.Request) { m.Names = []*wirepb.Ref{{}} }),
+		"a short identity": bad(func(m *wirepb.Request) { m.Sec = []byte("short") }),
+		"a negative size":  bad(func(m *wirepb.Request) { m.Object.Size = -1 }),
+		"a mode":           bad(func(m *wirepb.Request) { m.Object.Mode = 0o170644 }),
+		"a kind":           bad(func(m *wirepb.Request) { m.Object.Kind = 3 }),
+		"kind 264":         bad(func(m *wirepb.Request) { m.Object.Kind = 264 }),
+		"nanoseconds":      bad(func(m *wirepb.Request) { m.Object.MtimeNsec = 1e9 }),
+		"an attribute":     bad(func(m *wirepb.Request) { m.Object.HasXattrs = true; m.Object.Xattrs = []*wirepb.Xattr{{}} }),
 		"attributes twice": bad(func(m *wirepb.Request) {
 			x := &wirepb.Xattr{Name: []byte("user.x")}
 			m.Object.HasXattrs = true
@@ -152,10 +164,6 @@ func hostileWorkers(t testing.TB) map[string][]byte {
 		"millions of xattrs": appendFrame(nil, frameRequest, 1, protowire.AppendBytes([]byte{11<<3 | 2}, bytes.Repeat([]byte{8<<3 | 2, 0}, 3<<20))),
 		"a short sum":        bad(func(m *wirepb.Request) { m.Hash = []byte("short") }),
 	}
-	for name, climbing := range map[string]string{"dots": "a/..", "rooted": "/", "nul": "a\x00b"} {
-		cases["look at "+name] = message(t, frameLook, 1, &wirepb.Look{Path: []byte(climbing)})
-	}
-	return cases
 }
 
 func appendStepBytes(length uint64, kind uint64) []byte {

@@ -39,12 +39,19 @@ func newWorld(t testing.TB) *world { return newWorldAt(t, t.TempDir()) }
 
 func newWorldAt(t testing.TB, base string) *world {
 	t.Helper()
+	w := openWorld(t, base)
+	t.Cleanup(w.stop)
+	return w
+}
+
+// openWorld makes a world that the caller must stop.
+func openWorld(t testing.TB, base string) *world {
+	t.Helper()
 	w := &world{t: t, base: base, top: filepath.Join(base, "top")}
 	w.must(os.Mkdir(w.top, 0o755))
 	w.must(os.Mkdir(filepath.Join(base, "outside"), 0o755))
 	w.must(os.WriteFile(filepath.Join(base, "outside", "file"), []byte(outside), 0o600))
 	w.start()
-	t.Cleanup(w.stop)
 	return w
 }
 

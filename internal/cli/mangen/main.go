@@ -96,7 +96,7 @@ func withOptions(guide []byte) ([]byte, error) {
 	b.Write(before)
 	b.WriteString(begin)
 	for _, group := range config.Groups() {
-		fmt.Fprintf(&b, "\n### %s\n\n| flag | default | in the file | meaning |\n| --- | --- | --- | --- |\n", group)
+		fmt.Fprintf(&b, "\n**%s**\n\n| flag | default | in the file | meaning |\n| --- | --- | --- | --- |\n", group)
 		for _, o := range config.Options() {
 			if o.Group == group {
 				b.WriteString(row(o))

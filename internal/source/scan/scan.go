@@ -240,7 +240,7 @@ func (w *Walker) Done(c Chunk) { w.finish(c.Job) }
 func (w *Walker) push(j *Job, d Dir) error {
 	j.pending++
 	err := j.stack.Push(encode(d))
-	w.cond.Signal()
+	w.cond.Broadcast() // not Signal: one of those that wait does not take everything
 	if err != nil {
 		return fmt.Errorf("queue directory %q: %w", d.Path, err)
 	}

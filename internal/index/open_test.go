@@ -1,0 +1,280 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"georep/internal/change"
+)
+
+func TestOneProcessAtATime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	open(t, path, Options{})
+	if _, err := Open(path, Options{LockWait: time.Millisecond}); !errors.Is(err, ErrLocked) {
+		t.Fatalf("the second Open gives %v", err)
+	}
+}
+
+func TestClosedIndexRefuses(t *testing.T) {
+	x := openFresh(t)
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := x.Get(change.Place{})
+	if !errors.Is(err, ErrClosed) {
+		t.Errorf("Get gives %v", err)
+	}
+	if err := x.Update(func(*Tx) error { return nil }); !errors.Is(err, ErrClosed) {
+		t.Errorf("Update gives %v", err)
+	}
+}
+
+func TestNewerFormatIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	x := open(t, path, Options{})
+	if err := x.Write(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, []byte{formatVersion + 1}) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, Options{}); !errors.Is(err, ErrNewer) {
+		t.Fatalf("Open gives %v", err)
+	}
+}
+
+func TestIntentsOutliveCrashes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	crash := func(x *Index) *Index {
+		t.Helper()
+		if err := x.abandon(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Open(path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return again
+	}
+	expect := func(x *Index, want ...change.ID) {
+		t.Helper()
+		if got, err := x.Intents(); err != nil || !slices.Equal(got, want) {
+			t.Fatalf("Intents gives %v and %v, want %v", got, err, want)
+		}
+	}
+	begin := func(x *Index, gen uint64, dirs ...change.ID) {
+		t.Helper()
+		if err := x.BeginIntents(gen, dirs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b, c := change.NewID(1, 1), change.NewID(2, 1), change.NewID(3, 1)
+	x, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.BeginIntents(0, []change.ID{a}); err == nil {
+		t.Fatal("generation 0 is taken")
+	}
+	begin(x, 1, a, b)
+	begin(x, 2, b, c)
+	begin(x, 3, a)
+	expect(x) // of this run, none is left by a crash
+	update(t, x, func(tx *Tx) { tx.EndIntents(1) })
+	x = crash(x)
+	expect(x, a, b, c)
+	begin(x, 2, c) // generations begin anew
+	update(t, x, func(tx *Tx) { tx.EndIntents(2) })
+	update(t, x, func(tx *Tx) { tx.Reconciled(b) })
+	begin(x, 7, b)
+	x = crash(x)
+	expect(x, a, b, c)
+	if err := x.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	expect(x)
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestForgetKeepsValues(t *testing.T) {
+	x := openFresh(t)
+	fillIndex(t, x, 1000, 500)
+	at, _ := file(0)
+	if _, _, found, err := x.Path(at.Dir); !found || err != nil {
+		t.Fatal(found, err)
+	}
+	if err := x.SetValue("source", []byte("that")); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.SetValue("empty", []byte{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(t, x); len(got) > 0 {
+		t.Fatalf("%d entries are left", len(got))
+	}
+	if _, _, found, _ := x.Path(at.Dir); found {
+		t.Fatal("a path is left")
+	}
+	if value, found, err := x.Value("source"); string(value) != "that" || !found || err != nil {
+		t.Fatalf("the value is %q, %v, %v", value, found, err)
+	}
+	if value, found, err := x.Value("empty"); len(value) != 0 || !found || err != nil {
+		t.Fatalf("the empty value is %q, %v, %v", value, found, err)
+	}
+	if err := x.SetValue("source", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := x.Value("source"); found || err != nil {
+		t.Fatalf("the removed value is there: %v, %v", found, err)
+	}
+}
+
+func TestOpenMakesMostlyFreeFileSmaller(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	x := open(t, path, Options{})
+	fillIndex(t, x, 300_000, 20_000)
+	full, err := x.Size()
+	if err != nil || full < compactAbove {
+		t.Fatalf("the file has %d bytes (%v), too few for this test", full, err)
+	}
+	for i := range 2900 {
+		at, _ := file(i * perDirectory)
+		if i%500 == 0 {
+			update(t, x, func(tx *Tx) {
+				for j := i; j < min(i+500, 2900); j++ {
+					at, _ := file(j * perDirectory)
+					tx.DeleteTree(at.Dir)
+				}
+			})
+		}
+		if i == 2899 {
+			if n, err := x.Count(at.Dir, 0); n != 0 || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+	}
+	before := all(t, x)
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	x = open(t, path, Options{})
+	small, err := x.Size()
+	if err != nil || small > full/4 {
+		t.Fatalf("the file has %d bytes (%v), had %d", small, err, full)
+	}
+	if after := all(t, x); len(after) != len(before) || len(after) != 1+3000+10_000 {
+		t.Fatalf("%d entries, were %d", len(after), len(before))
+	}
+	if _, err := os.Stat(path + ".compact"); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("the copy is left: %v", err)
+	}
+	if _, err := Open(path, Options{LockWait: time.Millisecond}); !errors.Is(err, ErrLocked) {
+		t.Fatalf("the smaller file is not locked: %v", err)
+	}
+}
+
+// TestDamageIsNamed damages files in many ways. Whatever is not noticed must not end the process.
+func TestDamageIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	for _, end := range []string{"crash", "close"} {
+		sound := filepath.Join(dir, end)
+		x, err := Open(sound, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fillIndex(t, x, 5000, 1000)
+		closing := x.Close
+		if end == "crash" {
+			closing = x.abandon
+		}
+		if err := closing(); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(sound)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run("truncated after "+end, func(t *testing.T) {
+			for _, keep := range []int{1, 100, 8192, 20_000, len(data) / 3} {
+				if err := useDamaged(t, data[:keep]); !errors.Is(err, ErrCorrupt) {
+					t.Errorf("%d of %d bytes give %v", keep, len(data), err)
+				}
+			}
+		})
+		t.Run("overwritten after "+end, func(t *testing.T) { overwriteMany(t, data) })
+	}
+	if err := useDamaged(t, []byte(strings.Repeat("not an index\n", 10_000))); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("another file gives %v", err)
+	}
+}
+
+func overwriteMany(t *testing.T, data []byte) {
+	noticed := 0
+	const tries = 60
+	for seed := range uint64(tries) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		damaged := slices.Clone(data)
+		at := 16384 + r.IntN(len(data)-16384) // behind the first pages, which exist twice
+		switch seed % 3 {
+		case 0: // a lost page
+			clear(damaged[at&^8191 : min(len(damaged), at&^8191+8192)])
+		case 1:
+			for i := range damaged[at:min(len(damaged), at+512)] {
+				damaged[at+i] = byte(r.Uint32())
+			}
+		case 2:
+			binary.LittleEndian.PutUint64(damaged[at&^8191+8:], r.Uint64())
+		}
+		if err := useDamaged(t, damaged); err != nil {
+			noticed++
+		}
+	}
+	t.Logf("%d of %d noticed", noticed, tries)
+	if noticed < tries/4 {
+		t.Errorf("only %d of %d kinds of damage are noticed", noticed, tries)
+	}
+}
+
+// useDamaged opens a damaged file and uses all of it. It gives the first error.
+func useDamaged(t *testing.T, data []byte) error {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "index")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x, err := Open(path, Options{})
+	if err != nil {
+		if !strings.Contains(err.Error(), path) {
+			t.Errorf("the error does not name the file: %v", err)
+		}
+		return err
+	}
+	defer func() { _ = x.Close() }()
+	if _, err := x.Count(rootID(), 0); err != nil {
+		return err
+	}
+	for i := range 5000 {
+		at, id := file(i)
+		if _, _, err := x.Get(at); err != nil {
+			return err
+		}
+		if _, err := x.Names(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
