@@ -113,7 +113,7 @@ func (d *display) milestone(e status.Event) string {
 		return "connected: " + printable(e.Text)
 	case status.EntryHealed:
 		if e.Failure != nil {
-			return "mended: " + quoted(e.Failure.Path) + " is copied now"
+			return "mended: " + place(e.Failure.Path) + " is copied now"
 		}
 	case status.ScanStarted:
 		if !d.caught {

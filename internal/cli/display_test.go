@@ -72,8 +72,8 @@ func TestLinesWithoutTerminal(t *testing.T) {
 	})
 	want := `2026-05-06 07:08:09 connected: georep 1.0 at host:/copy
 2026-05-06 07:08:09 comparing the source with what is known to be on the destination
-2026-05-06 07:08:19 scanning  99 of 297 entries so far, 99 KiB of 297 KiB so far, 1,200/s, 3.0 MiB/s
-2026-05-06 07:08:29 scanning  199 of 597 entries so far, 199 KiB of 597 KiB so far, 1,200/s, 3.0 MiB/s
+2026-05-06 07:08:19 scanning  99 of 297 entries, 99 KiB of 297 KiB so far, 1,200/s, 3.0 MiB/s
+2026-05-06 07:08:29 scanning  199 of 597 entries, 199 KiB of 597 KiB so far, 1,200/s, 3.0 MiB/s
 2026-05-06 07:08:29 compared 600 entries, 600 KiB
 2026-05-06 07:08:29 live      lag 0.0 s, backlog 0 entries, copied 9 B, deleted 0, fanotify
 2026-05-06 07:09:19 live      lag 0.0 s, backlog 0 entries, copied 9 B, deleted 2, fanotify

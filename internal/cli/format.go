@@ -73,11 +73,6 @@ func size(n int64) string {
 	return fmt.Sprintf("%.0f %s", value, unit)
 }
 
-// rate writes what moves per second.
-func rate(perSecond float64, bytes float64) string {
-	return count(int64(perSecond)) + "/s, " + size(int64(bytes)) + "/s"
-}
-
 // span writes a duration with the two units that matter: "0.3 s", "45 s", "2 min 10 s", "3 h 5 min", "2 d 4 h".
 func span(d time.Duration) string {
 	if d < 0 {

@@ -11,29 +11,28 @@ import (
 
 // moving is the line that tells where things stand.
 func (d *display) moving(now time.Time, s status.Snapshot) string {
-	parts := []string{}
+	var parts, speed []string
 	switch {
-	case s.ScanRunning && !d.caught:
-		parts = append(parts,
-			fmt.Sprintf("%s of %s so far", count(s.EntriesDone), entries(s.EntriesTotal)),
-			fmt.Sprintf("%s of %s so far", size(s.BytesDone), size(s.BytesTotal)),
-			rate(s.EntryRate, s.ByteRate))
 	case !d.caught || s.State == status.StateSyncing:
+		soFar := ""
+		if s.ScanRunning {
+			soFar = " so far"
+		}
 		parts = append(parts,
 			fmt.Sprintf("%s of %s", count(s.EntriesDone), entries(s.EntriesTotal)),
-			fmt.Sprintf("%s of %s", size(s.BytesDone), size(s.BytesTotal)),
-			rate(s.EntryRate, s.ByteRate))
-		if rest, ok := d.eta.remaining(now); ok && s.BacklogEntries != 0 {
+			fmt.Sprintf("%s of %s%s", size(bytesDone(s)), size(s.BytesTotal), soFar))
+		if rest, ok := d.eta.remaining(now); ok && soFar == "" && s.BacklogEntries != 0 {
 			parts = append(parts, about(rest)+" left")
 		}
+		speed = append(speed, count(int64(s.EntryRate))+"/s", size(int64(s.ByteRate))+"/s")
 	default:
 		parts = append(parts, "lag "+span(s.Lag), "backlog "+entries(s.BacklogEntries))
 		if s.BacklogBytes > 0 {
 			parts = append(parts, size(s.BacklogBytes))
 		}
-		parts = append(parts, "copied "+size(s.ContentSent), "deleted "+count(s.Deleted))
+		speed = append(speed, "copied "+size(s.ContentSent), "deleted "+count(s.Deleted))
 		if s.Events != "" {
-			parts = append(parts, s.Events)
+			speed = append(speed, s.Events)
 		}
 	}
 	if s.Failing > 0 {
@@ -42,7 +41,14 @@ func (d *display) moving(now time.Time, s status.Snapshot) string {
 	if s.HeldDeletions > 0 {
 		parts = append(parts, count(s.HeldDeletions)+" deletions held")
 	}
-	return fmt.Sprintf("%-8s  %s", s.State, strings.Join(parts, ", "))
+	// What can be cut off where a terminal is narrow comes last.
+	return fmt.Sprintf("%-8s  %s", s.State, strings.Join(append(parts, speed...), ", "))
+}
+
+// bytesDone is how much content has arrived. Of what is still on its way to being safe, as a large file is for long, the part
+// that has travelled counts.
+func bytesDone(s status.Snapshot) int64 {
+	return max(s.BytesDone, min(s.ContentSent, s.BytesTotal))
 }
 
 // total is the last line.
@@ -76,7 +82,15 @@ func failureLine(f status.Failure) string {
 	if f.Count > 1 {
 		times = fmt.Sprintf(" (tried %d times)", f.Count)
 	}
-	return fmt.Sprintf("failed: %s: cannot %s on the %s: %s%s; %s", quoted(f.Path), doing(f.Op), f.Side, printable(text), times, printable(hint))
+	return fmt.Sprintf("failed: %s: cannot %s on the %s: %s%s; %s", place(f.Path), doing(f.Op), f.Side, printable(text), times, printable(hint))
+}
+
+// place shows a path below the mirrored directory, which itself has the path "" or ".".
+func place(path string) string {
+	if path == "" || path == "." {
+		return "the top directory"
+	}
+	return quoted(path)
 }
 
 // doing is an operation as a verb for a person.
@@ -98,10 +112,7 @@ func doing(op string) string {
 
 // plannedLine is one line of a dry run, in columns: what, which kind, which path.
 func plannedLine(c status.PlannedChange) string {
-	path := quoted(c.Path)
-	if c.Path == "" {
-		path = "the top directory"
-	}
+	path := place(c.Path)
 	if c.From != "" {
 		path = quoted(c.From) + " -> " + path
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"testing"
 )
@@ -160,5 +159,3 @@ func random(seed uint64, n int) []byte {
 	_, _ = rand.NewChaCha8(key).Read(p)
 	return p
 }
-
-var _ io.ReaderAt = (*content)(nil)

@@ -13,16 +13,21 @@ import (
 // as they are. Diff needs memory for two blocks and less than half a MiB. It takes time in proportion to the bytes that are
 // not in holes, and for each long hole that of two blocks more, whatever the content and the signature are.
 func (s *Signature) Diff(ctx context.Context, in Input, size int64, h *Hash, emit func(Op) error) error {
-	d := &differ{
+	return s.differ(ctx, in, size, h, emit).run()
+}
+
+func (s *Signature) differ(ctx context.Context, in Input, size int64, h *Hash, emit func(Op) error) *differ {
+	block := int64(s.p.Block)
+	room := block + MaxData + max(chunk, block)
+	// The pads of zeros around holes need room too, so a small file gets a little more than its size.
+	room = max(min(room, size+2*block), minBlock)
+	return &differ{
 		extents: extents{size: size},
 		ctx:     ctx, sig: s, in: in, next: -1,
 		block: s.p.Block,
 		out:   emitter{hash: h, emit: emit},
+		buf:   make([]byte, room),
 	}
-	room := int64(s.p.Block) + MaxData + int64(max(chunk, s.p.Block))
-	// The pads of zeros around holes need room too, so a small file gets a little more than its size.
-	d.buf = make([]byte, max(min(room, size+2*int64(s.p.Block)), minBlock))
-	return d.run()
 }
 
 // differ is one run of Diff: a window that slides over the target. It has three marks,

@@ -98,7 +98,7 @@ func (p *Patcher) copied(op Op) error {
 	}
 	for n := int64(0); n < op.Len; {
 		m := min(op.Len-n, int64(len(p.buf)))
-		if err := readFull(p.check, p.buf[:m], from+n); err != nil {
+		if err := p.readBack(p.buf[:m], from+n); err != nil {
 			return fmt.Errorf("check copy: %w", err)
 		}
 		_, _ = p.hash.Write(p.buf[:m])
@@ -106,6 +106,23 @@ func (p *Patcher) copied(op Op) error {
 	}
 	p.at += op.Len
 	return nil
+}
+
+// readBack reads what a copy left. The output may end before it: a hole at the end of a copy is not written, and what is not
+// written reads as zeros.
+func (p *Patcher) readBack(b []byte, off int64) error {
+	if p.shift {
+		return readFull(p.check, b, off)
+	}
+	n, err := p.check.ReadAt(b, off)
+	if n < len(b) && errors.Is(err, io.EOF) {
+		clear(b[n:])
+		return nil
+	}
+	if n == len(b) {
+		return nil
+	}
+	return err
 }
 
 // Finish sets the size and gives the hash of the target, which the caller compares with the one that the other side

@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -73,9 +75,8 @@ var (
 	bucketMeta    = []byte("meta")    // the index about itself
 )
 
-// Open opens the index at path, and creates it when there is none. It takes the file for this process alone (ErrLocked). After a
-// crash it first reads the whole file once, to find damage (ErrCorrupt) before it can do harm. A file that is mostly free
-// space is rewritten smaller.
+// Open opens the index at path, and creates it when there is none. It takes the file for this process alone (ErrLocked). A damaged
+// file is ErrCorrupt, here or when the damage is met. A file that is mostly free space is rewritten smaller.
 func Open(path string, o Options) (*Index, error) {
 	if o.LockWait == 0 {
 		o.LockWait = 5 * time.Second
@@ -114,13 +115,14 @@ func (x *Index) begin() error {
 	}
 }
 
-// abandon closes the file without the marks of a clean end.
+// abandon closes the file as it is.
 func (x *Index) abandon() error {
 	x.readers.end(ErrClosed)
 	x.written.close()
 	if x.broken {
-		// The store may wait for ever for a lock that it holds itself. The process's lock on the file goes with the file.
-		return x.file.Close()
+		// The store's Close could wait for ever for a lock that it holds itself. Its mapping stays, which would hold the lock on
+		// the file, too.
+		return errors.Join(syscall.Flock(int(x.file.Fd()), syscall.LOCK_UN), x.file.Close())
 	}
 	return x.db.Close()
 }
@@ -131,13 +133,12 @@ func (x *Index) Close() error {
 		x.writer.Lock()
 		defer x.writer.Unlock()
 		x.readers.end(ErrClosed)
-		var marked error
-		if !x.broken {
-			// A synced free list makes the next Open fast, and the mark says that the file needs no check.
+		var listed error
+		if !x.broken && x.db.NoFreelistSync {
 			x.db.NoFreelistSync = false
-			marked = x.store(func(tx *bbolt.Tx) error { return setState(tx, stateClosed) })
+			listed = x.db.Update(x.noteFree)
 		}
-		if x.closeErr = errors.Join(marked, x.abandon()); x.closeErr != nil {
+		if x.closeErr = errors.Join(listed, x.abandon()); x.closeErr != nil {
 			x.closeErr = fmt.Errorf("close index %s: %w", x.path, x.closeErr)
 		}
 	})
@@ -169,7 +170,14 @@ func (x *Index) store(f func(*bbolt.Tx) error) (err error) {
 			x.readers.end(err)
 		}
 	}()
-	return x.db.Update(f)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a page that cannot be read
+	x.listFree()
+	return x.db.Update(func(tx *bbolt.Tx) error {
+		if err := f(tx); err != nil {
+			return err
+		}
+		return x.noteFree(tx)
+	})
 }
 
 // Write runs one durable transaction over the whole store, for rooms that keep buckets of their own in the same file. f

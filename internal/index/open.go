@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,11 +17,11 @@ import (
 // The keys of the bucket meta, and the states.
 var (
 	keyFormat = []byte("format") // one byte
-	keyState  = []byte("state")  // one of the states
+	keyFree   = []byte("free")   // whether the store's list of free pages is in the file, one of the next two
 	keyTotals = []byte("totals") // entries and bytes, eight bytes each, big endian
 
-	stateOpen   = []byte("open")   // in use, or left by a crash
-	stateClosed = []byte("closed") // ended in order
+	freeListed   = []byte("listed")
+	freeUnlisted = []byte("unlisted")
 )
 
 const formatVersion = 1
@@ -28,7 +29,7 @@ const formatVersion = 1
 // compactAbove is the size of a file, in bytes, from which one that is more than half free is rewritten at Open.
 const compactAbove = 32 << 20
 
-// openChecked opens the file, after it was checked when it was not closed in order, and makes it smaller when that is worth it.
+// openChecked opens the file, and makes it smaller when that is worth it.
 func openChecked(path string, wait time.Duration) (*bbolt.DB, *os.File, error) {
 	if err := check(path, wait); err != nil {
 		return nil, nil, err
@@ -100,6 +101,7 @@ func openStore(path string, o *bbolt.Options) (db *bbolt.DB, file *os.File, err 
 			}
 		}
 	}()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	db, err = bbolt.Open(path, 0o600, o)
 	return db, file, storeError(err)
 }
@@ -116,8 +118,8 @@ func storeError(err error) error {
 	return err
 }
 
-// check looks for damage in a file that was not closed in order. It reads every page once: the store itself would do so on opening, but
-// where damage ends the process.
+// check looks for damage that the store would not survive: a file that is too short, and, when the list of free pages must be made
+// anew, any page that cannot be read. The store reads them all for that, where damage ends the process.
 func check(path string, wait time.Duration) (err error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
@@ -131,18 +133,18 @@ func check(path string, wait time.Duration) (err error) {
 	if info.Size() < int64(4*o.PageSize) { // what a new file has
 		return fmt.Errorf("%w (%d bytes are left)", ErrCorrupt, info.Size())
 	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	db, _, err := openStore(path, o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	defer recovered(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	return db.View(func(tx *bbolt.Tx) error {
 		if tx.Size() > info.Size() {
 			return fmt.Errorf("%w (%d of %d bytes are left)", ErrCorrupt, info.Size(), tx.Size())
 		}
-		if meta := tx.Bucket(bucketMeta); meta != nil && string(meta.Get(keyState)) == string(stateClosed) {
+		if meta := tx.Bucket(bucketMeta); meta != nil && bytes.Equal(meta.Get(keyFree), freeListed) {
 			return nil
 		}
 		return readAll(tx)
@@ -205,7 +207,7 @@ func copyStore(db *bbolt.DB, path string, wait time.Duration) (err error) {
 	return bbolt.Compact(dst, db, copyTransaction)
 }
 
-// prepare makes a fresh file ready, and marks an old one as in use.
+// prepare makes a fresh file ready, and reads what the index keeps about itself.
 func (x *Index) prepare(tx *bbolt.Tx) error {
 	for _, name := range [][]byte{bucketTree, bucketNames, bucketValues, bucketIntents, bucketDoomed, bucketMeta} {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -227,14 +229,26 @@ func (x *Index) prepare(tx *bbolt.Tx) error {
 		x.totals.entries = int64(binary.BigEndian.Uint64(totals))
 		x.totals.bytes = int64(binary.BigEndian.Uint64(totals[8:]))
 	}
-	if err := inheritIntents(tx); err != nil {
-		return err
-	}
-	return setState(tx, stateOpen)
+	return inheritIntents(tx)
 }
 
-func setState(tx *bbolt.Tx, state []byte) error {
-	if err := tx.Bucket(bucketMeta).Put(keyState, state); err != nil {
+// listFreeBelow is the number of free pages up to which each transaction writes the list of them into the file. Without it, the next Open after
+// a crash must read the whole file to find them; but a long list, after a great deletion, would slow each transaction down.
+const listFreeBelow = 2048
+
+// listFree decides whether the transaction that follows lists the free pages.
+func (x *Index) listFree() { x.db.NoFreelistSync = x.db.Stats().FreePageN >= listFreeBelow }
+
+// noteFree notes in the transaction what listFree decided.
+func (x *Index) noteFree(tx *bbolt.Tx) error {
+	meta, now := tx.Bucket(bucketMeta), freeListed
+	if x.db.NoFreelistSync {
+		now = freeUnlisted
+	}
+	if bytes.Equal(meta.Get(keyFree), now) {
+		return nil
+	}
+	if err := meta.Put(keyFree, now); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	return nil

@@ -190,16 +190,22 @@ func TestOpenMakesMostlyFreeFileSmaller(t *testing.T) {
 // TestDamageIsNamed damages files in many ways. Whatever is not noticed must not end the process.
 func TestDamageIsNamed(t *testing.T) {
 	dir := t.TempDir()
-	for _, end := range []string{"crash", "close"} {
+	for _, end := range []string{"crash", "crash without list", "close"} {
 		sound := filepath.Join(dir, end)
 		x, err := Open(sound, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		fillIndex(t, x, 5000, 1000)
-		closing := x.Close
-		if end == "crash" {
-			closing = x.abandon
+		closing := x.abandon
+		switch end {
+		case "close":
+			closing = x.Close
+		case "crash without list":
+			x.db.NoFreelistSync = true
+			if err := x.db.Update(x.noteFree); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := closing(); err != nil {
 			t.Fatal(err)
@@ -219,6 +225,37 @@ func TestDamageIsNamed(t *testing.T) {
 	}
 	if err := useDamaged(t, []byte(strings.Repeat("not an index\n", 10_000))); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("another file gives %v", err)
+	}
+}
+
+// TestDamageWhileOpenIsNamed cuts the file off below an open index.
+func TestDamageWhileOpenIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	x, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fillIndex(t, x, 50_000, 5000)
+	x.written.giveBack() // a mapped page of a truncated file may stay readable
+	if err := os.Truncate(path, 40_000); err != nil {
+		t.Fatal(err)
+	}
+	_, err = x.Count(rootID(), 0)
+	if !errors.Is(err, ErrCorrupt) {
+		t.Errorf("Count gives %v", err)
+	}
+	if err := x.Update(func(tx *Tx) error { return putFiles(tx, 0, 50_000) }); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("Update gives %v", err)
+	}
+	if err := x.Write(func(tx *bbolt.Tx) error { panic("a page is bad") }); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("Write gives %v", err)
+	}
+	if _, _, err := x.Get(change.Place{}); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("Get after a panic gives %v", err)
+	}
+	_ = x.Close() // must end, whatever it says
+	if _, err := Open(path, Options{LockWait: time.Millisecond}); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("Open gives %v", err)
 	}
 }
 

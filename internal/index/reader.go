@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 
 	"go.etcd.io/bbolt"
@@ -63,7 +64,8 @@ func (p *readers) acquire() (*reader, error) {
 	return r, nil
 }
 
-func newReader(tx *bbolt.Tx, seq uint64) (*reader, error) {
+func newReader(tx *bbolt.Tx, seq uint64) (r *reader, err error) {
+	defer recovered(&err)
 	tree, names := tx.Bucket(bucketTree), tx.Bucket(bucketNames)
 	if tree == nil || names == nil {
 		return nil, fmt.Errorf("%w (a part is missing)", ErrCorrupt)
@@ -125,8 +127,9 @@ func (p *readers) drop() {
 	}
 }
 
-// withReader runs f in a read transaction; a panic of the store over damage becomes ErrCorrupt.
+// withReader runs f in a read transaction; a panic of the store over damage, or over a page that cannot be read, becomes ErrCorrupt.
 func (x *Index) withReader(f func(*reader) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	r, err := x.readers.acquire()
 	if err != nil {
 		return err

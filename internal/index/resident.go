@@ -32,6 +32,7 @@ func newResidency(db *bbolt.DB, limit int64) *residency {
 	if limit >= 0 {
 		if f, err := os.Open("/proc/self/statm"); err == nil {
 			s.statm = f
+			s.giveBack() // what opening left
 			s.base = s.resident()
 		}
 	}

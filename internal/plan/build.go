@@ -51,7 +51,7 @@ func (p *planner) chooseFrom(id change.ID, t *thing) {
 		}
 	}
 	t.from = change.Stashed(id)
-	declare(&p.plan.Keep, change.Declaration{Op: change.Link, At: t.from, From: t.acked[0], Sec: t.entry.Sec, Over: t.entry.Sec, Object: t.entry.Object})
+	declare(&p.plan.Keep, change.Declaration{Op: change.Link, At: t.from, From: t.acked[0], Sec: t.entry.Sec, Over: t.entry.Sec, Unknown: true, Object: t.entry.Object})
 }
 
 // keepStranger saves an object of which the batch says nothing but that its name is now another's: it may have been
@@ -69,7 +69,7 @@ func (p *planner) keepStranger(at change.Place, e change.Entry) error {
 	if len(names) > 0 && names[0] != at && has(names, at) && p.keptAlready(e.ID) {
 		return nil
 	}
-	declare(&p.plan.Keep, change.Declaration{Op: change.Link, At: change.Stashed(e.ID), From: at, Sec: e.Sec, Over: e.Sec, Object: e.Object})
+	declare(&p.plan.Keep, change.Declaration{Op: change.Link, At: change.Stashed(e.ID), From: at, Sec: e.Sec, Over: e.Sec, Unknown: true, Object: e.Object})
 	return nil
 }
 

@@ -119,7 +119,7 @@ func (p *planner) freeTarget(t *thing) error {
 func (p *planner) stash(from change.Place, e change.Entry) {
 	p.touch(from)
 	p.vacated[from] = true
-	declare(&p.plan.Vacate, change.Declaration{Op: change.Move, At: change.Stashed(e.ID), From: from, Sec: e.Sec, Object: e.Object})
+	declare(&p.plan.Vacate, change.Declaration{Op: change.Move, At: change.Stashed(e.ID), From: from, Sec: e.Sec, Unknown: true, Object: e.Object})
 }
 
 // inTheWay finds what occupies places that are wanted and cannot be replaced atomically: directories that the batch does

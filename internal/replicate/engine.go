@@ -83,7 +83,7 @@ func New(o Options) *Engine {
 	}
 	e.cond = sync.NewCond(&e.mu)
 	for _, id := range o.Suspects {
-		e.suspect[id] = true
+		e.suspect[id], e.suspect[change.StashID] = true, true
 	}
 	return e
 }

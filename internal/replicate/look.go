@@ -141,7 +141,9 @@ func (l *looker) entry(w wire.Entry) error {
 		return err
 	}
 	if l.id == change.StashID {
-		return nil // ours from before a crash, without use
+		if _, err := change.ParseID(w.Name); err != nil {
+			return nil // the agent's own
+		}
 	}
 	unknown := &change.Entry{Object: w.Object, Sec: w.Object.ID}
 	unknown.ID, unknown.Xattrs, unknown.Ctime = change.UnknownID(w.Object.ID), nil, change.Time{}

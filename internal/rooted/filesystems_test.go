@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"georep/internal/need"
 )
 
 // insideEnv marks the process that has a mount namespace of its own.
@@ -31,22 +33,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// missing ends a test that cannot run here: by failing, when all tests must.
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("GEOREP_TEST_ALL") == "1" {
-		t.Fatal("missing: " + what)
-	}
-	t.Skip("missing: " + what)
-}
-
 func needRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "root")
-	}
+	need.Root(t)
 	if os.Getenv(insideEnv) == "" {
-		missing(t, "a mount namespace (unshare -m)")
+		need.Missing(t, "a mount namespace (unshare -m)")
 	}
 }
 
@@ -101,10 +92,7 @@ func (m *mounted) get(t testing.TB, fstype string) string {
 
 func run(t testing.TB, name string, args ...string) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		missing(t, name)
-	}
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(need.Program(t, name), args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
 }

@@ -101,6 +101,9 @@ func (v *Volume) confirmOne(dir *rooted.Dir, path string, at change.Place, left 
 	o, err := dir.StatLite(at.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && (left || v.excluded(path, at.Name, o.Kind == change.Dir)):
+		if e, ok, err := v.o.Index.Get(at); err != nil || !ok || e.Kind == change.Dir {
+			v.known.clear() // should any of the directories below come back, the secondary has to be told of it anew
+		}
 		b.Seen = append(b.Seen, change.Observation{At: at, Absent: true, Fresh: fresh})
 	case err == nil:
 		v.pending.add(at, look{follow: true})

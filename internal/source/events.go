@@ -265,6 +265,10 @@ func (v *Volume) entered(at scan.Dir, dir *rooted.Dir) {
 		return
 	}
 	err := w.Add(dir, at.ID)
+	if self, err := dir.Self(); err != nil || self.Ctime != at.Seen {
+		// Its entries changed between the look at it and the begin of its watch.
+		v.pending.add(scan.Listing(at.ID), look{})
+	}
 	if !errors.Is(err, inotify.ErrLimit) {
 		return // what cannot be watched cannot be listed either, which is reported
 	}

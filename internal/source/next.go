@@ -14,7 +14,7 @@ import (
 
 const (
 	// restPeriod is the shortest time between two batches that say CaughtUp.
-	restPeriod = 200 * time.Millisecond
+	restPeriod = 100 * time.Millisecond
 	// heartbeat is the time after which a quiet source says again that all is handed out, and looks after its root.
 	heartbeat = 5 * time.Second
 	// progressPeriod is the time after which the progress of a pass is told that finds nothing.

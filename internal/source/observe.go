@@ -279,7 +279,7 @@ func (k *looking) directory(at change.Place, dirPath string, o *change.Object, l
 	v.known.put(o.ID, struct{}{})
 	if !placed || l.deep || v.troubled.has(o.ID) {
 		v.troubled.delete(o.ID)
-		k.jobs = append(k.jobs, job{scan.Dir{ID: o.ID, Parent: at.Dir, Path: change.Join(dirPath, at.Name)}, k.seq})
+		k.jobs = append(k.jobs, job{scan.Dir{ID: o.ID, Parent: at.Dir, Path: change.Join(dirPath, at.Name), Seen: o.Ctime}, k.seq})
 	}
 }
 

@@ -26,6 +26,8 @@ type replica struct {
 	below   map[change.ID]map[string]bool
 	names   map[change.ID]map[change.Place]bool
 	content map[change.ID]string
+	version map[change.ID]change.Object // of which content was read
+	of      *Volume                     // that fresh is about
 	fresh   map[change.Place]uint64
 	root    change.ID
 	drops   int
@@ -35,7 +37,7 @@ type replica struct {
 func newReplica(t *testing.T) *replica {
 	return &replica{
 		t: t, entries: map[change.Place]change.Entry{}, below: map[change.ID]map[string]bool{},
-		names: map[change.ID]map[change.Place]bool{}, content: map[change.ID]string{}, fresh: map[change.Place]uint64{},
+		names: map[change.ID]map[change.Place]bool{}, content: map[change.ID]string{}, version: map[change.ID]change.Object{}, fresh: map[change.Place]uint64{},
 	}
 }
 
@@ -160,6 +162,9 @@ func (r *replica) dropTree(at change.Place) {
 
 // apply takes a batch as the engine would.
 func (r *replica) apply(v *Volume, b Batch) {
+	if r.of != v {
+		r.of, r.fresh = v, map[change.Place]uint64{}
+	}
 	for i := range b.Seen {
 		o := &b.Seen[i]
 		if o.Fresh < r.fresh[o.At] {
@@ -170,10 +175,9 @@ func (r *replica) apply(v *Volume, b Batch) {
 			r.drop(o.At)
 			continue
 		}
-		old, had, _ := r.Get(o.At)
 		r.put(o.At, o.Object)
-		_, read := r.content[o.Object.ID]
-		if o.Object.Kind == change.File && (!read || o.Content || !had || old.ID != o.Object.ID || old.Mtime != o.Object.Mtime || old.Size != o.Object.Size) {
+		was, read := r.version[o.Object.ID]
+		if o.Object.Kind == change.File && (!read || o.Content || was.Mtime != o.Object.Mtime || was.Size != o.Object.Size) {
 			r.read(v, o.At, o.Object)
 		}
 	}
@@ -183,7 +187,7 @@ func (r *replica) apply(v *Volume, b Batch) {
 func (r *replica) read(v *Volume, at change.Place, o change.Object) {
 	c, err := v.Open(context.Background(), at, o)
 	if err != nil {
-		delete(r.content, o.ID)
+		r.unread(o.ID)
 		if !errors.Is(err, fs.ErrNotExist) {
 			r.t.Errorf("open %q: %v", at.Name, err)
 		}
@@ -193,11 +197,23 @@ func (r *replica) read(v *Volume, at change.Place, o change.Object) {
 	defer c.Close()
 	data, err := io.ReadAll(io.NewSectionReader(c, 0, c.Size()))
 	if err != nil || c.Unchanged() != nil || c.Size() != o.Size {
-		delete(r.content, o.ID)
+		r.unread(o.ID)
 		v.Again(at)
 		return
 	}
-	r.content[o.ID] = string(data)
+	r.content[o.ID], r.version[o.ID] = string(data), o
+}
+
+// unread makes a file look unlike anything, as one whose content was not acknowledged.
+func (r *replica) unread(id change.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.version, id)
+	for at := range r.names[id] {
+		e := r.entries[at]
+		e.Ctime = change.Time{}
+		r.entries[at] = e
+	}
 }
 
 // tree describes what the replica holds, by path.
@@ -304,12 +320,11 @@ func differences(want, got map[string]string) string {
 // follow applies batches until the source has caught up with everything that happened before since, and nothing is to be seen again.
 func (r *replica) follow(v *Volume, since time.Time) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	for {
 		asked := v.next.asked.Load()
 		b, err := v.Next(ctx)
-		if err != nil { r.dbg(v, b, err) }
 		if err != nil {
 			r.t.Fatalf("next: %v", err)
 		}
@@ -323,6 +338,24 @@ func (r *replica) follow(v *Volume, since time.Time) {
 	}
 	if r.orphans > 0 {
 		r.t.Errorf("%d observations came before that of their directory", r.orphans)
+	}
+}
+
+// followWhile applies batches until done is closed.
+func (r *replica) followWhile(v *Volume, done <-chan struct{}) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() { <-done; cancel() }()
+	for {
+		b, err := v.Next(ctx)
+		if errors.Is(err, context.Canceled) {
+			return
+		}
+		if err != nil {
+			r.t.Fatalf("next: %v", err)
+		}
+		r.apply(v, b)
 	}
 }
 

@@ -30,7 +30,7 @@ type ClientOptions struct {
 	Version     string            // of this program, for people
 	Compress    bool              // pack frames with zstd, both ways, when the agent can; what does not shrink goes as it is
 	Limiter     *rate.Limiter     // nil: none. Bytes a second that are sent, as they are on the wire; connections may share one. Its burst should be 64 KiB or more
-	MaxInFlight int               // requests by Do that wait for their answer, 1 to MaxRequests; 0: 1024
+	MaxInFlight int               // requests by Do that wait for their answer, 1 to MaxRequests, which 0 stands for
 	Options     map[string]string // options of the session for the agent, some hundred bytes
 	HelloWait   time.Duration     // how long the agent may take to greet; 0: 2 minutes
 }
@@ -45,6 +45,7 @@ type Client struct {
 	count  *semaphore.Weighted // of requests
 	bytes  *semaphore.Weighted // of their bytes
 	writes *semaphore.Weighted
+	ahead  *semaphore.Weighted // bytes of content that the agent has not taken
 	looks  *semaphore.Weighted
 	calls  *semaphore.Weighted
 	local  sync.WaitGroup // see spawn
@@ -67,12 +68,13 @@ type waiter interface {
 // returned. rw.Close must make its Read and Write return. A *HelloError says what was wrong with the greeting.
 func NewClient(ctx context.Context, rw io.ReadWriteCloser, o ClientOptions) (*Client, error) {
 	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 1024
+		o.MaxInFlight = MaxRequests
 	}
 	c := &Client{
 		count:   semaphore.NewWeighted(int64(min(max(o.MaxInFlight, 1), MaxRequests))),
 		bytes:   semaphore.NewWeighted(MaxRequestBytes),
 		writes:  semaphore.NewWeighted(MaxWrites),
+		ahead:   semaphore.NewWeighted(ContentWindow),
 		looks:   semaphore.NewWeighted(MaxLooks),
 		calls:   semaphore.NewWeighted(MaxCalls),
 		scratch: sync.Pool{New: func() any { return new([]byte) }},

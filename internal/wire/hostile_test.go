@@ -99,15 +99,18 @@ func hostileWorkers(t testing.TB) map[string][]byte {
 		"an endless message": repeat(10, func(int) []byte {
 			return append(appendHeader(nil, MaxFrame, frameRequest, flagMore, 1), make([]byte, MaxFrame)...)
 		}),
-		"a cut message":       append(appendHeader(nil, 0, frameRequest, flagMore, 1), appendFrame(nil, frameHeartbeat, 0, nil)...),
-		"no protobuf":         appendFrame(nil, frameRequest, 1, []byte{0xff, 0xff, 0xff}),
-		"too many requests":   repeat(MaxRequests+1, func(i int) []byte { return validRequest(t, frameRequest, uint32(i)) }),
-		"too many bytes":      repeat(20, func(i int) []byte { return bad1MiB(t) }),
-		"too many writes":     repeat(MaxWrites+1, func(i int) []byte { return validRequest(t, frameWrite, uint32(i)) }),
-		"a stream twice":      repeat(2, func(int) []byte { return validRequest(t, frameWrite, 7) }),
-		"too many looks":      repeat(MaxLooks+1, func(i int) []byte { return message(t, frameLook, uint32(i), &wirepb.Look{}) }),
-		"too many calls":      repeat(MaxCalls+1, func(i int) []byte { return message(t, frameCommit, uint32(i), &wirepb.Commit{}) }),
-		"too much content":    append(validRequest(t, frameWrite, 1), repeat(20, func(int) []byte { return content(1, make([]byte, 500_000)) })...),
+		"a cut message":     append(appendHeader(nil, 0, frameRequest, flagMore, 1), appendFrame(nil, frameHeartbeat, 0, nil)...),
+		"no protobuf":       appendFrame(nil, frameRequest, 1, []byte{0xff, 0xff, 0xff}),
+		"too many requests": repeat(MaxRequests+1, func(i int) []byte { return validRequest(t, frameRequest, uint32(i)) }),
+		"too many bytes":    repeat(20, func(i int) []byte { return bad1MiB(t) }),
+		"too many writes":   repeat(MaxWrites+1, func(i int) []byte { return validRequest(t, frameWrite, uint32(i)) }),
+		"a stream twice":    repeat(2, func(int) []byte { return validRequest(t, frameWrite, 7) }),
+		"too many looks":    repeat(MaxLooks+1, func(i int) []byte { return message(t, frameLook, uint32(i), &wirepb.Look{}) }),
+		"too many calls":    repeat(MaxCalls+1, func(i int) []byte { return message(t, frameCommit, uint32(i), &wirepb.Commit{}) }),
+		"too much content":  append(validRequest(t, frameWrite, 1), repeat(20, func(int) []byte { return content(1, make([]byte, 500_000)) })...),
+		"too much of all": repeat(9, func(i int) []byte {
+			return append(validRequest(t, frameWrite, uint32(i)), repeat(8, func(int) []byte { return content(uint32(i), make([]byte, 500_000)) })...)
+		}),
 		"many empty contents": append(validRequest(t, frameWrite, 1), repeat(StreamWindow/contentLeast+1, func(int) []byte { return content(1, nil) })...),
 		"content after all":   append(validRequest(t, frameWrite, 1), append(message(t, frameFinish, 1, &wirepb.Finish{Sum: make([]byte, 16)}), content(1, hole)...)...),
 		"a short hash":        append(validRequest(t, frameWrite, 1), message(t, frameFinish, 1, &wirepb.Finish{Sum: make([]byte, 3)})...),

@@ -52,6 +52,7 @@ type server struct {
 	held     atomic.Int64 // bytes of the requests that were not answered
 	count    atomic.Int64 // number of them
 	calls    atomic.Int64
+	ahead    atomic.Int64   // bytes of content that no handler has taken
 	tasks    sync.WaitGroup // whatever runs the handler
 
 	mu       sync.Mutex

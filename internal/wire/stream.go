@@ -52,6 +52,7 @@ type stream struct {
 	queue   [][]byte
 	ahead   int64 // bytes of the window in use
 	sum     [16]byte
+	gone    bool  // the handler has ended
 	ended   error // io.EOF or ErrAborted; follows the queue
 }
 
@@ -106,13 +107,17 @@ func (s *server) deliver(f frame) error {
 func (st *stream) message(f frame) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if st.gone {
+		return nil
+	}
 	if st.ended != nil {
 		return protocolError("a content stream goes on after its end")
 	}
 	switch f.kind {
 	case frameContent:
-		st.ahead += contentCost(len(f.payload))
-		if st.ahead > StreamWindow {
+		cost := contentCost(len(f.payload))
+		st.ahead += cost
+		if st.ahead > StreamWindow || st.server.ahead.Add(cost) > ContentWindow {
 			return protocolError("a content stream runs ahead of its reader")
 		}
 		st.queue = append(st.queue, append(st.server.content(), f.payload...))
@@ -273,6 +278,7 @@ func (st *stream) nextFrame(ctx context.Context) error {
 	st.mu.Lock()
 	st.ahead -= n
 	st.mu.Unlock()
+	st.server.ahead.Add(-n)
 	return st.server.out.credit(ctx, st.id, uint32(n))
 }
 
@@ -285,6 +291,9 @@ func (st *stream) release() {
 		st.server.recycle(b)
 	}
 	st.held, st.queue, st.steps = nil, nil, nil
+	st.server.ahead.Add(-st.ahead)
+	st.ahead = 0
+	st.gone = true
 }
 
 // content gives an empty buffer for a content frame.

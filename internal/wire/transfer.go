@@ -53,16 +53,25 @@ func (t *transfer) message(f frame) (bool, error) {
 		if err == nil && t.credit+int64(n) > StreamWindow {
 			err = protocolError("a content stream got too much credit")
 		}
+		if err != nil {
+			return false, err
+		}
 		t.credit += int64(n)
-		return false, err
+		t.client.ahead.Release(int64(n))
+		return false, nil
 	case frameBasis:
 		return false, t.basisMessage(f.payload)
 	case frameSignature:
 		return false, t.signatureMessage(f.payload)
 	case frameResult:
 		result, mismatch, err := parseResult(f.payload)
+		if err != nil {
+			return false, err
+		}
 		t.result, t.mismatch = &result, mismatch
-		return true, err
+		t.client.ahead.Release(StreamWindow - t.credit)
+		t.credit = StreamWindow
+		return true, nil
 	}
 	return false, protocolError("a frame of type %d answers content", f.kind)
 }
@@ -325,13 +334,21 @@ func (s *sender) flush() error {
 		return s.err
 	}
 	cost := contentCost(len(s.buf))
+	if s.err = s.client.acquire(s.ctx, s.client.ahead, cost); s.err != nil {
+		return s.err
+	}
+	taken := false
 	s.err = s.wait(s.ctx, func() bool {
-		if s.credit < cost {
-			return false
+		// After the result no more is given back, so no more may be taken.
+		if s.result == nil && s.credit >= cost {
+			s.credit -= cost
+			taken = true
 		}
-		s.credit -= cost
-		return true
+		return taken
 	})
+	if !taken {
+		s.client.ahead.Release(cost)
+	}
 	if s.err == nil {
 		s.err = s.client.out.send(s.ctx, frameContent, s.stream, s.buf)
 	}

@@ -110,9 +110,9 @@ func TestWritesBesideEachOtherAndRequests(t *testing.T) {
 	m := newMemory()
 	c := connected(t, m, ClientOptions{}, ServerOptions{Workers: 2})
 	var wg sync.WaitGroup
-	for i := range 3 * MaxWrites {
+	for i := range 2 * MaxWrites {
 		wg.Go(func() {
-			data := random(uint64(i), 2_000_000+i)
+			data := random(uint64(i), 500_000+i)
 			got, err := c.Write(t.Context(), fileRequest(change.Make, fmt.Sprint(i), int64(len(data))), newContent(data), nil)
 			if err != nil || got.Status != change.Applied {
 				t.Errorf("got %+v, %v", got, err)
@@ -126,8 +126,8 @@ func TestWritesBesideEachOtherAndRequests(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	for i := range 3 * MaxWrites {
-		if !bytes.Equal(m.files[fmt.Sprint("dir/", i)], random(uint64(i), 2_000_000+i)) {
+	for i := range 2 * MaxWrites {
+		if !bytes.Equal(m.files[fmt.Sprint("dir/", i)], random(uint64(i), 500_000+i)) {
 			t.Errorf("file %d differs", i)
 		}
 	}
@@ -137,7 +137,7 @@ func TestWritesBesideEachOtherAndRequests(t *testing.T) {
 func TestBlockedWritesDoNotBlockTheRest(t *testing.T) {
 	m := &stuck{memory: newMemory(), release: make(chan struct{})}
 	c := connected(t, m, ClientOptions{}, ServerOptions{})
-	data := random(1, 3*StreamWindow)
+	data := random(1, StreamWindow*5/4)
 	var wg sync.WaitGroup
 	for i := range MaxWrites {
 		wg.Go(func() {
@@ -173,7 +173,7 @@ type stuck struct {
 func (s *stuck) Write(ctx context.Context, r *Request, st Stream) change.Result {
 	s.waiting.Add(1)
 	<-s.release
-	return s.memory.Write(ctx, r, st)
+	return draining{s.memory}.Write(ctx, r, st)
 }
 
 func TestRefusedWriteStopsSending(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 )
 
 // entriesTarget is how large a frame of entries grows before it is sent, in bytes.
-const entriesTarget = 32 << 10
+const entriesTarget = 64 << 10
 
 // view sends the listing of one directory, no further ahead of its reader than LookWindow.
 type view struct {

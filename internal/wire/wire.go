@@ -37,9 +37,11 @@ const (
 	// MaxNames bounds the further names of a file in one request.
 	MaxNames = 100_000
 	// MaxWrites bounds the content streams that are open on one connection.
-	MaxWrites = 8
-	// StreamWindow bounds the bytes of content frames that one stream may send ahead of its reader.
-	StreamWindow = 4 << 20
+	MaxWrites = 32
+	// StreamWindow bounds the bytes of content frames that one stream may send ahead of its reader, and ContentWindow those of
+	// all streams of a connection.
+	StreamWindow  = 4 << 20
+	ContentWindow = 32 << 20
 	// MaxLooks bounds the directories that are listed at once on one connection, and LookWindow the frames of entries that
 	// one listing may send ahead of its reader.
 	MaxLooks   = 8

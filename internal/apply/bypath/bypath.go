@@ -98,12 +98,11 @@ func (a *Applier) retried(r *wire.Request, run func() change.Result) change.Resu
 	if res.Status != change.Failed && res.Status != change.Stale {
 		return res
 	}
-	switch {
-	case res.Status == change.Stale || res.Errno == syscall.ENOENT || res.Errno == syscall.ESTALE:
-		if a.dirs.forgetLost(dirsOf(r)) || a.reserved.forgetLost() {
-			return run()
-		}
-	case res.Errno == syscall.EACCES:
+	// Which errno a removed directory gives depends on the file system, so all are asked about.
+	if a.dirs.forgetLost(dirsOf(r)) || a.reserved.forgetLost() {
+		res = run()
+	}
+	if res.Status == change.Failed && res.Errno == syscall.EACCES {
 		if restore := a.grant(r); restore != nil {
 			defer restore()
 			return run()

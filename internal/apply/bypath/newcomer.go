@@ -103,11 +103,14 @@ func errDirInTheWay() error {
 	return &apply.Refusal{Errno: syscall.EISDIR, Detail: "a directory is in the way, and nothing may be deleted now"}
 }
 
-// fresh is a new file without a name.
+// fresh is a new file, at first without a name.
 type fresh struct {
 	a     *Applier
 	build func(*rooted.File) error // gives it its content and attributes
 	file  *rooted.File
+	// temp is its name in hold while it has one. A file that had a name and lost it could get no other.
+	temp string
+	hold *openDir
 }
 
 func (f *fresh) make(at place) error {
@@ -138,6 +141,9 @@ func (f *fresh) take(at place) error {
 	if err := f.make(at); err != nil {
 		return err
 	}
+	if f.temp != "" {
+		return f.named(rename(f.hold.Dir, f.temp, at.Dir, at.name))
+	}
 	return f.file.LinkTo(at.Dir, at.name)
 }
 
@@ -145,10 +151,35 @@ func (f *fresh) over(at place) error {
 	if err := f.make(at); err != nil {
 		return err
 	}
-	return f.a.viaHold(at, func(hold *rooted.Dir, name string) error { return f.file.LinkTo(hold, name) })
+	if f.temp == "" {
+		hold, err := f.a.hold()
+		if err != nil {
+			return err
+		}
+		temp := f.a.tempName()
+		if err := f.file.LinkTo(hold.Dir, temp); err != nil {
+			hold.release()
+			return err
+		}
+		f.hold, f.temp = hold, temp
+	}
+	return f.named(f.hold.Rename(f.temp, at.Dir, at.name, 0))
+}
+
+// named notes that the temporary name is the name now, if err is nil.
+func (f *fresh) named(err error) error {
+	if err == nil {
+		f.hold.release()
+		f.hold, f.temp = nil, ""
+	}
+	return err
 }
 
 func (f *fresh) close() {
+	if f.hold != nil {
+		f.a.unlink(f.hold.Dir, f.temp)
+		f.hold.release()
+	}
 	if f.file != nil {
 		_ = f.file.Close()
 	}

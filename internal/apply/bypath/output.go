@@ -13,7 +13,8 @@ import (
 // when the transfer is interrupted.
 type output struct {
 	file      *rooted.File
-	part      place // no directory: the file has no name
+	fresh     *fresh // holds the file when it has no name
+	part      place  // its name otherwise
 	had       int64 // bytes that an earlier transfer left in it
 	placed    bool  // it has its name
 	worthless bool  // not to be kept
@@ -31,7 +32,7 @@ func (a *Applier) openOutput(at place, r *wire.Request) (*output, error) {
 	if err := f.make(at); err != nil {
 		return nil, err
 	}
-	return &output{file: f.file}, nil
+	return &output{file: f.file, fresh: f}, nil
 }
 
 // partTries bounds how often a part may change hands while it is being opened.
@@ -107,9 +108,9 @@ func (o *output) begin(keep int64) error {
 }
 
 // newcomer is the complete file on its way to a name.
-func (o *output) newcomer(a *Applier) newcomer {
-	if o.part.openDir == nil {
-		return &fresh{a: a, file: o.file}
+func (o *output) newcomer() newcomer {
+	if o.fresh != nil {
+		return o.fresh
 	}
 	return &finished{o}
 }
@@ -127,12 +128,14 @@ func (f *finished) done(err error) error {
 
 // close releases the file. A part is kept if something arrived and can be used later.
 func (o *output) close(a *Applier) {
-	if o.part.openDir != nil {
-		if !o.placed && (o.worthless || o.empty()) {
-			a.unlink(o.part.Dir, o.part.name)
-		}
-		o.part.release()
+	if o.fresh != nil {
+		o.fresh.close()
+		return
 	}
+	if !o.placed && (o.worthless || o.empty()) {
+		a.unlink(o.part.Dir, o.part.name)
+	}
+	o.part.release()
 	if err := o.file.Close(); err != nil {
 		a.report(err)
 	}

@@ -183,7 +183,7 @@ func (w *writing) finish(ctx context.Context) (change.Result, error) {
 	if err := w.out.file.SetAttr(w.r.Object.Attr, w.r.Object.HasXattrs, true); err != nil {
 		return change.Result{}, err
 	}
-	there, err := w.a.put(at, w.out.newcomer(w.a), occupancy{
+	there, err := w.a.put(at, w.out.newcomer(), occupancy{
 		request:  w.r,
 		occupied: w.placed || w.r.Op != change.Make || !w.r.Over.IsZero(),
 		expected: w.expected,

@@ -39,6 +39,8 @@ type Dir struct {
 	ID     change.ID
 	Parent change.ID // zero for the root
 	Path   string    // relative to the root, as far as known; "" for the root
+	// Seen is the ctime that the directory had when it was observed, or that the index has; zero: unknown.
+	Seen change.Time
 }
 
 // Name is the last component of the path.
@@ -319,15 +321,17 @@ func (w *Walker) send(ctx context.Context, c Chunk) error {
 
 // encode is the form in which a directory waits.
 func encode(d Dir) []byte {
-	b := make([]byte, 0, len(d.ID)+len(d.Parent)+binary.MaxVarintLen16+len(d.Path))
-	b = append(b, d.ID[:]...)
-	b = append(b, d.Parent[:]...)
+	b := make([]byte, 0, len(d.ID)+len(d.Parent)+12+len(d.Path))
+	b = append(append(b, d.ID[:]...), d.Parent[:]...)
+	b = binary.LittleEndian.AppendUint64(b, uint64(d.Seen.Sec))
+	b = binary.LittleEndian.AppendUint32(b, d.Seen.Nsec)
 	return append(b, d.Path...)
 }
 
 func decode(b []byte) (d Dir) {
 	b = b[copy(d.ID[:], b):]
 	b = b[copy(d.Parent[:], b):]
-	d.Path = string(b)
+	d.Seen = change.Time{Sec: int64(binary.LittleEndian.Uint64(b)), Nsec: binary.LittleEndian.Uint32(b[8:])}
+	d.Path = string(b[12:])
 	return d
 }

@@ -220,7 +220,7 @@ func (k *worker) inspect(e *entry) {
 		k.job.Bytes.Add(o.Size)
 		if old != nil && old.same(&o) && !(k.job.Checksum && o.Kind == change.File) {
 			if o.Kind == change.Dir && !k.job.Shallow {
-				k.below = append(k.below, Dir{ID: old.id, Parent: k.at.ID, Path: change.Join(k.at.Path, e.name)})
+				k.below = append(k.below, k.child(old.id, e.name, o.Ctime))
 			}
 			return
 		}
@@ -237,8 +237,13 @@ func (k *worker) inspect(e *entry) {
 	}
 	k.chunk.Seen = append(k.chunk.Seen, change.Observation{At: at, Object: o, Fresh: fresh, Content: k.doubtful(old, &o)})
 	if o.Kind == change.Dir && !(k.job.Shallow && old != nil && old.id == o.ID) {
-		k.below = append(k.below, Dir{ID: o.ID, Parent: k.at.ID, Path: change.Join(k.at.Path, e.name)})
+		k.below = append(k.below, k.child(o.ID, e.name, o.Ctime))
 	}
+}
+
+// child is a directory below the one at hand.
+func (k *worker) child(id change.ID, name string, seen change.Time) Dir {
+	return Dir{ID: id, Parent: k.at.ID, Path: change.Join(k.at.Path, name), Seen: seen}
 }
 
 // missing notes a name that the index has and the tree has not, or not any more.
