@@ -46,21 +46,18 @@ func (c *content) Extents(size int64, fn func(off, n int64, hole bool) error) er
 type target struct {
 	basis   []byte
 	data    []byte
-	written []bool // bytes that were written
+	written []stretch
 }
 
 func (t *target) grow(size int64) {
 	for int64(len(t.data)) < size {
 		t.data = append(t.data, make([]byte, size-int64(len(t.data)))...)
-		t.written = append(t.written, make([]bool, size-int64(len(t.written)))...)
 	}
 }
 
 func (t *target) WriteAt(p []byte, off int64) (int, error) {
 	t.grow(off + int64(len(p)))
-	for i := range p {
-		t.written[off+int64(i)] = true
-	}
+	t.written = append(t.written, stretch{off, off + int64(len(p))})
 	return copy(t.data[off:], p), nil
 }
 
@@ -71,7 +68,7 @@ func (t *target) CopyRange(basisOff, off, n int64) error {
 
 func (t *target) Truncate(size int64) error {
 	t.grow(size)
-	t.data, t.written = t.data[:size], t.written[:size]
+	t.data = t.data[:size]
 	return nil
 }
 
@@ -140,9 +137,9 @@ func tryTransfer(basis []byte, s *Signature, in *content) (cost, error) {
 		return c, errors.New("the content differs though its hash agrees")
 	}
 	for _, h := range in.holes {
-		for i := h.off; i < h.end; i++ {
-			if out.written[i] {
-				return c, fmt.Errorf("byte %d of the hole %v was written", i, h)
+		for _, w := range out.written {
+			if w.off < h.end && w.end > h.off {
+				return c, fmt.Errorf("%v was written, where the hole %v is", w, h)
 			}
 		}
 	}

@@ -3,8 +3,8 @@ package delta
 import "encoding/binary"
 
 // polynomial is the rolling hash: the 32-bit little endian words of a block are the coefficients of a polynomial without constant
-// term, and the hash is its value at a secret odd point modulo 2^64, of which the first bytes (the most significant) are
-// the good ones.
+// term, and the hash is its value at a secret odd point modulo 2^64. The point being odd, the low bits of the hash depend on few
+// bits of the content; the high ones depend on all, and it is those that signatures have.
 //
 // Words, not bytes: the windows at four neighbouring places then have independent states, each of which rolls by four
 // bytes, so the processor works on four at once.

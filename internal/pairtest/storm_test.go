@@ -82,7 +82,7 @@ func storm(t *testing.T, seed uint64) {
 	if len(differences) > 0 {
 		t.Errorf("seed %d:\n%s", seed, treetest.Format(differences))
 		for _, e := range p.Events() {
-			t.Logf("%s %s %s %+v", e.Time.Format("05.000"), e.Kind, e.Text, e.Failure)
+			t.Logf("%s %s %q %+v", e.Time.Format("05.000"), e.Kind, e.Text, e.Failure)
 		}
 		if err := os.WriteFile(fmt.Sprintf("%s/georep-storm-%d.log", os.TempDir(), seed), []byte(s.History()), 0o600); err != nil {
 			t.Log(err)

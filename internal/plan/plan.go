@@ -184,6 +184,8 @@ func (p *planner) loadAcked(id change.ID, t *thing) error {
 		return err
 	}
 	sort.Slice(names, func(i, j int) bool { return before(names[i], names[j]) })
+	var acked []change.Place
+	var entries []change.Entry
 	for _, at := range names {
 		e, ok, err := p.view.Get(at)
 		if err != nil {
@@ -195,8 +197,26 @@ func (p *planner) loadAcked(id change.ID, t *thing) error {
 		if !sameSort(e.Object, t.seen.Object) {
 			continue // another object under the same identity: it is replaced where it stands
 		}
-		t.acked = append(t.acked, at)
-		t.entry = e
+		acked = append(acked, at)
+		entries = append(entries, e)
+	}
+	if len(acked) == 0 {
+		return nil
+	}
+	// All names of an object should be one object on the secondary. Where they are not (a write reached some of them only),
+	// one is taken as the object, and the others are replaced like any other occupant.
+	k := 0
+	for i, at := range acked {
+		if has(t.at, at) {
+			k = i
+			break
+		}
+	}
+	t.entry = entries[k]
+	for i, at := range acked {
+		if entries[i].Sec == t.entry.Sec {
+			t.acked = append(t.acked, at)
+		}
 	}
 	return nil
 }

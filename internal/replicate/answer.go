@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"syscall"
@@ -267,7 +268,10 @@ func entryOf(o change.Object, sec change.ID) *change.Entry {
 }
 
 // unread ends a task whose content could not be read. A file that is gone is seen again; anything else waits in the ledger.
-func (e *Engine) unread(t *task, err error) error {
+func (e *Engine) unread(ctx context.Context, t *task, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESTALE) {
 		e.again(t.d.At)
 		return e.skip(t)

@@ -232,7 +232,8 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 		return false, err
 	}
 	if f.asked != e.asked.Load() {
-		return false, nil // something is to be seen again: the next time
+		e.o.Source.Again() // something is to be seen again: the next time. It may have been handed out with this batch already
+		return false, nil
 	}
 	if !f.batch.Scan.Running {
 		if err := e.emptyStash(); err != nil {

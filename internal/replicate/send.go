@@ -178,15 +178,15 @@ func (e *Engine) do(ctx context.Context, t *task, r *wire.Request, p Peer) error
 func (e *Engine) sendInline(ctx context.Context, t *task, r *wire.Request, p Peer) error {
 	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
 	if err != nil {
-		return e.unread(t, err)
+		return e.unread(ctx, t, err)
 	}
 	defer c.Close()
 	data := make([]byte, t.d.Object.Size)
 	if _, err := c.ReadAt(data, 0); err != nil && !(errors.Is(err, io.EOF) && len(data) == 0) {
-		return e.unread(t, changedIfShort(err))
+		return e.unread(ctx, t, changedIfShort(err))
 	}
 	if err := c.Unchanged(); err != nil {
-		return e.unread(t, err)
+		return e.unread(ctx, t, err)
 	}
 	if t.d.Op == change.Write {
 		r.Op, r.Over = change.Make, t.d.Sec
@@ -228,7 +228,7 @@ func (e *Engine) stream(ctx context.Context, t *task, p Peer) error {
 	}
 	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
 	if err != nil {
-		return e.unread(t, err)
+		return e.unread(ctx, t, err)
 	}
 	defer c.Close()
 	var res change.Result
@@ -312,7 +312,7 @@ func (e *Engine) unreadOr(ctx context.Context, t *task, err error) error {
 	var local localError
 	var entry interface{ EntryError() bool }
 	if errors.As(err, &local) || errors.As(err, &entry) && entry.EntryError() || errors.Is(err, fs.ErrNotExist) {
-		return e.unread(t, err)
+		return e.unread(ctx, t, err)
 	}
 	return fmt.Errorf("send to secondary: %w", err)
 }

@@ -48,13 +48,8 @@ func (n *nextState) close() {
 // Next waits until there is something to hand over. Its errors are final: ErrSourceReplaced, that of ctx, that of the index, or of
 // a temporary file.
 func (v *Volume) Next(ctx context.Context) (Batch, error) {
-	n := &v.next
-	for _, c := range n.out {
-		v.walker.Done(c)
-	}
-	clear(n.out)
-	n.out = n.out[:0]
 	for {
+		v.release()
 		if err := ctx.Err(); err != nil {
 			return Batch{}, err
 		}
@@ -74,6 +69,16 @@ func (v *Volume) Next(ctx context.Context) (Batch, error) {
 			return Batch{}, err
 		}
 	}
+}
+
+// release counts the chunks of the last batch, or of none, as handed over.
+func (v *Volume) release() {
+	n := &v.next
+	for _, c := range n.out {
+		v.walker.Done(c)
+	}
+	clear(n.out)
+	n.out = n.out[:0]
 }
 
 // await waits for a nudge, or for a time; 0 means for ever.

@@ -244,7 +244,7 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 		k.outside(at, l)
 		return
 	}
-	if err == nil && k.changedXattrs(at, &o) {
+	if err == nil {
 		err = dir.ReadXattrs(at.Name, &o)
 	}
 	switch {
@@ -263,12 +263,6 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 		k.v.relink(at, &o)
 	}
 	k.Seen = append(k.Seen, change.Observation{At: at, Object: o, Content: l.content && o.Kind == change.File, Fresh: fresh})
-}
-
-// changedXattrs says whether the extended attributes can differ from those that the index knows about.
-func (k *looking) changedXattrs(at change.Place, o *change.Object) bool {
-	e, ok, err := k.v.o.Index.Get(at)
-	return err != nil || !ok || e.ID != o.ID || e.Ctime != o.Ctime
 }
 
 // directory decides whether what is below a directory must be compared.

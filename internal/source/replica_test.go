@@ -320,14 +320,16 @@ func differences(want, got map[string]string) string {
 // follow applies batches until the source has caught up with everything that happened before since, and nothing is to be seen again.
 func (r *replica) follow(v *Volume, since time.Time) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
+	var last []string
 	for {
 		asked := v.next.asked.Load()
 		b, err := v.Next(ctx)
 		if err != nil {
-			r.t.Fatalf("next: %v", err)
+			r.t.Fatalf("next: %v\nlast batches:\n%s", err, strings.Join(last, "\n"))
 		}
+		last = append(last[max(0, len(last)-20):], fmt.Sprintf("%+v", b))
 		for _, p := range b.Problems {
 			r.t.Errorf("problem: %+v", p)
 		}

@@ -66,7 +66,9 @@ func TestInitialAndLive(t *testing.T) {
 			func() error { return os.MkdirAll(dir+"/n/e/w/d/i/r", 0o700) },
 			func() error { return os.WriteFile(dir+"/n/e/w/d/i/r/file", []byte("deep"), 0o644) },
 			func() error { return os.Rename(dir+"/n/e", dir+"/e2") },
-			func() error { return unix.Renameat2(unix.AT_FDCWD, dir+"/e2", unix.AT_FDCWD, dir+"/d", unix.RENAME_EXCHANGE) },
+			func() error {
+				return unix.Renameat2(unix.AT_FDCWD, dir+"/e2", unix.AT_FDCWD, dir+"/d", unix.RENAME_EXCHANGE)
+			},
 			func() error { return os.RemoveAll(dir + "/d") },
 			func() error { return os.Truncate(dir+"/e2", 1) },
 			func() error { return os.Chmod(dir+"/e", 0o711) },

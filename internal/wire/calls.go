@@ -96,7 +96,6 @@ func (c *Client) Ping(ctx context.Context) error {
 // listing gets the entries of one directory.
 type listing struct {
 	frames chan []Entry // LookWindow of room, which the agent must not exceed
-	end    chan struct{}
 	failed error
 }
 

@@ -224,7 +224,7 @@ func (k *worker) inspect(e *entry) {
 			}
 			return
 		}
-		o, err = k.read(e.name, old)
+		o, err = k.read(e.name)
 	}
 	switch {
 	case err == nil:
@@ -253,16 +253,15 @@ func (k *worker) missing(at change.Place, old *known) {
 	}
 }
 
-// read reads the whole state of an entry, its extended attributes only when they can have changed.
-func (k *worker) read(name string, old *known) (change.Object, error) {
+// read reads the whole state of an entry, always with its extended attributes: what is handed out may lead to a new object on the
+// secondary, whatever the index said at this moment.
+func (k *worker) read(name string) (change.Object, error) {
 	o, err := k.dir.Stat(name)
 	if err != nil {
 		return o, err
 	}
-	if old == nil || old.id != o.ID || old.ctime != o.Ctime {
-		if err := k.dir.ReadXattrs(name, &o); err != nil {
-			return o, err
-		}
+	if err := k.dir.ReadXattrs(name, &o); err != nil {
+		return o, err
 	}
 	return o, nil
 }
