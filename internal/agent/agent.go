@@ -29,6 +29,9 @@ const FeatureConfined = "confined"
 // memoryLimit is from where on memory, in bytes, is rather collected than taken. The work itself needs far less.
 const memoryLimit = 256 << 20
 
+// sessionLimit bounds the name of a session, in bytes.
+const sessionLimit = 256
+
 // settings are the arguments of an agent.
 type settings struct {
 	root     string
@@ -92,6 +95,9 @@ func parse(args []string) (settings, error) {
 	}
 	if s.root == "" || f.NArg() > 0 {
 		return s, errors.New("the agent is started by georep itself: it needs --root DIR and takes no other arguments")
+	}
+	if len(s.session) > sessionLimit {
+		return s, fmt.Errorf("the name of the session has %d bytes, more than %d", len(s.session), sessionLimit)
 	}
 	return s, nil
 }

@@ -16,6 +16,7 @@ import (
 
 const (
 	claimWait  = 30 * time.Second      // for an agent that is just beginning
+	otherWait  = 2 * time.Second       // for the agents of another session, which may be just ending
 	claimEvery = 20 * time.Millisecond // between two tries
 	claimLimit = 1024                  // bytes of a session's name in the lock file
 )
@@ -59,22 +60,20 @@ func openLock(dir *rooted.Dir) (*rooted.File, error) {
 }
 
 func (c *claim) take(ctx context.Context, alone func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, claimWait, errors.New("another georep keeps it locked"))
-	defer cancel()
+	started := time.Now()
 	tick := time.NewTicker(claimEvery)
 	defer tick.Stop()
 	for {
-		switch ok, err := c.lock(unix.F_WRLCK); {
-		case err != nil:
-			return fmt.Errorf("lock the destination: %w", err)
-		case ok:
-			return c.begin(ctx, alone)
+		done, owner, err := c.try(ctx, alone)
+		if done || err != nil {
+			return err
 		}
-		switch ok, err := c.lock(unix.F_RDLCK); {
-		case err != nil:
-			return fmt.Errorf("lock the destination: %w", err)
-		case ok:
-			return c.join()
+		waited := time.Since(started)
+		switch {
+		case owner != "" && waited > otherWait:
+			return fmt.Errorf("another mirror (session %q) is writing to this destination now: stop it first, or choose another destination", owner)
+		case waited > claimWait:
+			return fmt.Errorf("another georep has kept %s/%s of the destination locked for %s: stop it", apply.Reserved, apply.LockFile, claimWait)
 		}
 		select {
 		case <-tick.C:
@@ -82,6 +81,32 @@ func (c *claim) take(ctx context.Context, alone func(context.Context) error) err
 			return fmt.Errorf("lock the destination: %w", context.Cause(ctx))
 		}
 	}
+}
+
+// try takes a share if that is possible at once. owner is the other session that prevents it, if one does.
+func (c *claim) try(ctx context.Context, alone func(context.Context) error) (done bool, owner string, err error) {
+	sole, err := c.lock(unix.F_WRLCK)
+	if err != nil {
+		return false, "", fmt.Errorf("lock the destination: %w", err)
+	}
+	if sole {
+		return true, "", c.begin(ctx, alone)
+	}
+	shared, err := c.lock(unix.F_RDLCK)
+	if err != nil || !shared {
+		if err != nil {
+			err = fmt.Errorf("lock the destination: %w", err)
+		}
+		return false, "", err
+	}
+	owner, err = c.owner()
+	if err != nil || owner == c.session {
+		return true, "", err
+	}
+	if _, err := c.lock(unix.F_UNLCK); err != nil {
+		return false, "", fmt.Errorf("unlock the destination: %w", err)
+	}
+	return false, owner, nil
 }
 
 // begin names the session, which only the sole holder of the lock may do, and then shares it.
@@ -101,17 +126,14 @@ func (c *claim) begin(ctx context.Context, alone func(context.Context) error) er
 	return nil
 }
 
-// join checks that those who hold the lock are of the same session.
-func (c *claim) join() error {
+// owner reads the session of those who hold the lock.
+func (c *claim) owner() (string, error) {
 	buf := make([]byte, claimLimit)
 	n, err := c.file.ReadAt(buf, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the lock of the destination: %w", err)
+		return "", fmt.Errorf("read the lock of the destination: %w", err)
 	}
-	if owner := strings.TrimSuffix(string(buf[:n]), "\n"); owner != c.session {
-		return fmt.Errorf("another mirror (session %q) is writing to this destination now: stop it first, or choose another destination", owner)
-	}
-	return nil
+	return strings.TrimSuffix(string(buf[:n]), "\n"), nil
 }
 
 // lock tries to take the lock of that type, or to change the one held to it, without waiting.

@@ -110,13 +110,13 @@ func doing(op string) string {
 	return op
 }
 
-// plannedLine is one line of a dry run, in columns: what, which kind, which path.
+// plannedLine is one line of a dry run, in columns: what, which kind, which path, and how much content may travel for it.
 func plannedLine(c status.PlannedChange) string {
 	path := place(c.Path)
 	if c.From != "" {
 		path = quoted(c.From) + " -> " + path
 	}
-	if c.Bytes > 0 {
+	if c.Bytes > 0 && c.From == "" && (c.Op == "make" || c.Op == "write" || c.Op == "adopt") {
 		path += " (" + size(c.Bytes) + ")"
 	}
 	return fmt.Sprintf("%-6s %-10s %s", c.Op, c.Kind, path)

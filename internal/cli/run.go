@@ -93,7 +93,7 @@ func newLogger(s *screen, verbose bool) *slog.Logger {
 		level = slog.LevelDebug
 	}
 	if _, ok := terminal(s.errs); ok {
-		return slog.New(tint.NewHandler(s.logWriter(), &tint.Options{Level: level, TimeFormat: time.TimeOnly}))
+		return slog.New(tint.NewTextHandler(s.logWriter(), &tint.Options{Level: level, TimeFormat: time.TimeOnly}))
 	}
 	return slog.New(slog.NewJSONHandler(s.logWriter(), &slog.HandlerOptions{Level: level}))
 }

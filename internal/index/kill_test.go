@@ -145,7 +145,7 @@ func TestKillLosesNothing(t *testing.T) {
 		for ; at < n; at++ {
 			killedBatch(at+1, want)
 		}
-		if got := all(t, x); !maps.EqualFunc(got, want, func(a, b change.Entry) bool { return cmp.Equal(a, b) }) {
+		if got := all(t, x); !maps.EqualFunc(got, want, sameEntry) {
 			t.Fatalf("round %d: the index differs after batch %d: %s", round, n, cmp.Diff(map[change.Place]change.Entry(want), got))
 		}
 		checkIntents(t, x, n)

@@ -27,7 +27,7 @@ var (
 const formatVersion = 1
 
 // compactAbove is the size of a file, in bytes, from which one that is more than half free is rewritten at Open.
-const compactAbove = 32 << 20
+const compactAbove = 8 << 20
 
 // openChecked opens the file, and makes it smaller when that is worth it.
 func openChecked(path string, wait time.Duration) (*bbolt.DB, *os.File, error) {

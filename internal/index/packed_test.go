@@ -163,7 +163,7 @@ func (p *packedBucket) seekAll(r *rapid.T, want map[string]string) {
 
 // TestBlocksStayFull checks that no order of work leaves many small blocks behind.
 func TestBlocksStayFull(t *testing.T) {
-	const total, batch = 20_000, 500
+	const total, batch = 10_000, 500
 	keys := make([][]byte, total)
 	for i := range keys {
 		at, _ := file(i)

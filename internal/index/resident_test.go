@@ -10,7 +10,7 @@ import (
 
 // TestResidentMemoryIsBounded uses all of an index that is several times larger than what may stay in memory.
 func TestResidentMemoryIsBounded(t *testing.T) {
-	const total = 500_000
+	const total = 400_000
 	path := filepath.Join(t.TempDir(), "index")
 	x := open(t, path, Options{Resident: 8 << 20})
 	if x.written.statm == nil {
@@ -45,7 +45,7 @@ func useAll(t *testing.T, x *Index, total int) (peak int64) {
 		defer x.written.mu.Unlock()
 		peak = max(peak, x.written.resident())
 	}
-	for i := range 100_000 {
+	for i := range 30_000 {
 		at, id := file(rand.IntN(total))
 		if _, found, err := x.Get(at); !found || err != nil {
 			t.Fatal(found, err)

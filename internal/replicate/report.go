@@ -14,7 +14,6 @@ const reportEvery = 500 * time.Millisecond
 // counters are what the loop counts. Guarded by Engine.mu.
 type counters struct {
 	entries, bytes       int64 // acknowledged
-	equal, equalBytes    int64 // found equal by the scan
 	seenEntries          int64 // handed out by the source
 	seenBytes            int64
 	scanEntries          int64

@@ -31,6 +31,9 @@ type sighting struct {
 	handle rooted.Handle
 }
 
+// errAstray is scan.ErrGone for a directory that was not found along the names that are known. It may have moved a moment ago.
+var errAstray = fmt.Errorf("%w, or its new place is not known yet", scan.ErrGone)
+
 // deepest bounds the walk up along remembered names, which may be wrong enough to run in a circle.
 const deepest = 1 << 16
 
@@ -68,7 +71,7 @@ func (t *directories) sawHandle(id change.ID, h rooted.Handle) {
 }
 
 // open opens the directory with that identity and tells its path now. hint is a path to try first, "" none. The error is
-// scan.ErrGone when no such directory is in the tree, as far as can be known; any other error says that it may be there.
+// scan.ErrGone when no such directory is in the tree, errAstray among them if that is not certain; any other error says that it may be there.
 func (t *directories) open(id change.ID, hint string) (*rooted.Dir, string, error) {
 	if id == t.rootID {
 		d, err := t.root.OpenDir("")
@@ -109,7 +112,7 @@ func (t *directories) open(id change.ID, hint string) (*rooted.Dir, string, erro
 	if failure != nil {
 		return nil, path, failure
 	}
-	return nil, path, scan.ErrGone
+	return nil, path, errAstray
 }
 
 // openPath opens the directory at path if it has that identity; scan.ErrGone if it has another.

@@ -147,13 +147,15 @@ func (w *fanotifyWatch) event(e fanotify.Event) {
 		w.epoch++
 	}
 	if len(e.Dir.Bytes) == 0 && len(e.ToDir.Bytes) == 0 {
-		w.nameless(e)
+		w.nameless(e, 1)
 		return
 	}
 	l := look{content: e.Content, entry: e.Created, lazy: e.Content && !e.Closed && !e.Created && !e.Attrib}
 	from, fromInside := w.resolve(e.Dir)
 	if fromInside {
 		w.v.pending.add(change.Place{Dir: from, Name: e.Name}, l)
+	} else if !e.IsDir && (e.Content || e.Attrib) {
+		w.nameless(e, 2)
 	}
 	if e.Renamed {
 		w.renamed(e, fromInside)
@@ -182,13 +184,14 @@ func (w *fanotifyWatch) renamed(e fanotify.Event, fromInside bool) {
 	v.pending.add(change.Place{Dir: to, Name: e.ToName}, look{entry: true, deep: doubt})
 }
 
-// nameless notes all known names of an object of which the event tells none: its number of links changed.
-func (w *fanotifyWatch) nameless(e fanotify.Event) {
+// nameless notes all known names of an object that has at least so many, when the event tells none (its number of links changed)
+// or one that is outside.
+func (w *fanotifyWatch) nameless(e fanotify.Event, atLeast uint64) {
 	if len(e.Target.Bytes) == 0 {
 		return
 	}
-	id, err := w.Object(e.Target)
-	if err != nil {
+	id, links, err := w.Object(e.Target)
+	if err != nil || links < atLeast {
 		return // it is gone, and its last name with an event of its own
 	}
 	names, err := w.v.o.Index.Names(id)

@@ -53,9 +53,9 @@ func (v *Volume) openForScan(d scan.Dir) (*rooted.Dir, scan.Dir, error) {
 			d.Parent = at.Dir
 		}
 	}
-	if err != nil {
-		// Should it be found elsewhere later on, it was not compared.
-		v.troubled.put(d.ID, struct{}{})
+	if errors.Is(err, errAstray) {
+		// When all events have been read its new place is known, and it must be compared there.
+		v.pending.add(scan.Listing(d.ID), look{deep: true})
 	}
 	return dir, d, err
 }
@@ -65,6 +65,7 @@ type looking struct {
 	Batch
 	v      *Volume
 	absent []change.Place
+	moved  []*item                // to be looked at once more
 	jobs   []job                  // directories to be compared, after Seen has been handed out
 	seq    uint64                 // of the place being looked at
 	times  map[change.ID]string   // directories whose entries changed, with their paths
@@ -100,12 +101,17 @@ func (v *Volume) observe(items []*item) *looking {
 		k.lookIn(id, groups[id])
 	}
 	for _, id := range k.order {
-		if at, err := v.dirs.place(k.times[id]); err == nil {
-			k.lookAlone(at, k.times[id], id)
+		at, err := v.dirs.place(k.times[id])
+		if err != nil || !k.lookAlone(at, k.times[id], id) {
+			v.pending.add(scan.Listing(id), look{})
 		}
 	}
+	v.pending.retry(k.moved)
 	return k
 }
+
+// maxTries bounds the looks that fail because something moves all the time.
+const maxTries = 20
 
 // lookRoot looks at the root itself.
 func (k *looking) lookRoot(l look) {
@@ -135,7 +141,8 @@ func (k *looking) lookIn(id change.ID, items []*item) {
 	}
 	defer dir.Close()
 	left := k.v.excludedPath(path)
-	if !left && !k.lookAbove(id, path) {
+	if err := k.lookAbove(id, path); !left && err != nil {
+		k.unreachable(id, path, err, items)
 		return
 	}
 	for _, it := range items {
@@ -143,8 +150,8 @@ func (k *looking) lookIn(id change.ID, items []*item) {
 		k.seq = it.seq
 		if it.at.Name == scan.Itself {
 			k.alter(id, path)
-			if l.again {
-				k.list(dir, path, id)
+			if l.again || l.deep {
+				k.list(dir, path, id, l.again)
 			}
 			continue
 		}
@@ -169,42 +176,44 @@ func (k *looking) alter(id change.ID, path string) {
 
 // unreachable deals with places whose directory cannot be opened.
 func (k *looking) unreachable(id change.ID, path string, err error, items []*item) {
-	if !errors.Is(err, scan.ErrGone) {
-		k.v.troubled.put(id, struct{}{})
-		for _, it := range items {
-			k.v.problem(&k.Batch, it.at, change.Join(path, it.at.Name), err)
-		}
-		return
-	}
 	for _, it := range items {
-		if it.look.again {
+		switch {
+		case vanished(err) && !errors.Is(err, scan.ErrGone), errors.Is(err, errAstray) && it.tries < maxTries:
+			k.moved = append(k.moved, it)
+		case !errors.Is(err, scan.ErrGone):
+			k.v.troubled.put(id, struct{}{})
+			k.v.problem(&k.Batch, it.at, change.Join(path, it.at.Name), err)
+		case it.look.again:
 			k.Gone = append(k.Gone, it.at)
 		}
 	}
 	// If it was deleted or has moved, what the index has of it is at least one place that is no longer right.
-	if at, ok := k.v.dirs.acknowledged(id); ok {
+	if at, ok := k.v.dirs.acknowledged(id); ok && errors.Is(err, scan.ErrGone) {
 		k.v.pending.add(at, look{follow: true})
 	}
 }
 
 // lookAbove makes sure that the directories from the root down to id are handed out before anything in id is.
-func (k *looking) lookAbove(id change.ID, path string) bool {
+func (k *looking) lookAbove(id change.ID, path string) error {
 	if k.isPlaced(id) {
-		return true
+		return nil
 	}
 	if id == k.v.rootID {
 		k.lookRoot(look{})
-		return true
+		return nil
 	}
 	at, err := k.v.dirs.place(path)
 	if err != nil {
-		return false // it moves at this moment, and the event of that is on its way
+		return err
 	}
 	up, _ := splitPath(path)
-	if !k.lookAbove(at.Dir, up) {
-		return false
+	if err := k.lookAbove(at.Dir, up); err != nil {
+		return err
 	}
-	return k.lookAlone(at, path, id)
+	if !k.lookAlone(at, path, id) {
+		return errAstray // it moves at this moment
+	}
+	return nil
 }
 
 // isPlaced says whether a directory was handed out before.
@@ -296,8 +305,9 @@ func (k *looking) acknowledged(at change.Place) bool {
 	return ok || err != nil
 }
 
-// list tells whether the entries of a directory can be listed again, for somebody who asked, and has them compared if so.
-func (k *looking) list(dir *rooted.Dir, path string, id change.ID) {
+// list tells whether the entries of a directory can be listed again, and has them compared if so. answer says that
+// somebody waits to hear that they can.
+func (k *looking) list(dir *rooted.Dir, path string, id change.ID, answer bool) {
 	started := errors.New("started")
 	err := dir.Entries(nil, func(string, change.Kind, uint64) error { return started })
 	if err != nil && !errors.Is(err, started) {
@@ -305,7 +315,9 @@ func (k *looking) list(dir *rooted.Dir, path string, id change.ID) {
 		return
 	}
 	k.v.troubled.delete(id)
-	k.Gone = append(k.Gone, scan.Listing(id))
+	if answer {
+		k.Gone = append(k.Gone, scan.Listing(id))
+	}
 	d := scan.Dir{ID: id, Path: path}
 	if at, err := k.v.dirs.place(path); err == nil {
 		d.Parent = at.Dir

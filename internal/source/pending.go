@@ -1,6 +1,8 @@
 package source
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +37,7 @@ type item struct {
 	seq   uint64    // order in which places came; of a lazy one when it stopped being lazy
 	since time.Time // when it came
 	taken bool
+	tries int // looks that failed because something moved
 }
 
 const (
@@ -129,6 +132,32 @@ func (p *pending) takeLost() bool {
 	lost := p.lost
 	p.lost = false
 	return lost
+}
+
+// retry puts items back whose looks failed because something moved: in front, as they keep their numbers.
+func (p *pending) retry(items []*item) {
+	if len(items) == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	front := make([]*item, 0, len(items)+len(p.queue))
+	for _, it := range items {
+		again := &item{at: it.at, look: it.look, seq: it.seq, since: time.Now(), tries: it.tries + 1}
+		again.look.now = false
+		if other, ok := p.items[it.at]; ok {
+			if other.look.now {
+				p.now--
+			}
+			again.look.join(other.look)
+			again.look.lazy, again.look.now = false, false
+			other.taken = true
+		}
+		p.items[it.at] = again
+		front = append(front, again)
+	}
+	slices.SortStableFunc(front, func(a, b *item) int { return cmp.Compare(a.seq, b.seq) })
+	p.queue = append(front, p.queue...)
 }
 
 // addScan asks for a directory to be compared.

@@ -15,9 +15,9 @@ type output struct {
 	file      *rooted.File
 	fresh     *fresh // holds the file when it has no name
 	part      place  // its name otherwise
-	had       int64 // bytes that an earlier transfer left in it
-	placed    bool  // it has its name
-	worthless bool  // not to be kept
+	had       int64  // bytes that an earlier transfer left in it
+	placed    bool   // it has its name
+	worthless bool   // not to be kept
 }
 
 // openOutput opens what the content of a request is written to.

@@ -106,16 +106,17 @@ func (w *Watcher) Drain(fn func(Event)) error {
 	}
 }
 
-// Object gives the identity of the object, of whatever kind, that h stands for. Its error is ESTALE when it is gone.
-func (w *Watcher) Object(h rooted.Handle) (change.ID, error) {
+// Object gives the identity of the object, of whatever kind, that h stands for, and how many names it has. Its error is ESTALE
+// when it is gone.
+func (w *Watcher) Object(h rooted.Handle) (id change.ID, links uint64, err error) {
 	fd, err := unix.OpenByHandleAt(w.root, unix.NewFileHandle(h.Type, h.Bytes), unix.O_PATH|unix.O_CLOEXEC)
 	if err != nil {
-		return change.ID{}, fmt.Errorf("open_by_handle_at: %w", err)
+		return change.ID{}, 0, fmt.Errorf("open_by_handle_at: %w", err)
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return change.ID{}, fmt.Errorf("fstat by handle: %w", err)
+		return change.ID{}, 0, fmt.Errorf("fstat by handle: %w", err)
 	}
-	return change.NewID(st.Ino, h.Hash()), nil
+	return change.NewID(st.Ino, h.Hash()), uint64(st.Nlink), nil
 }
