@@ -92,3 +92,17 @@ type Result struct {
 	Detail  string        // Failed: more for a person, may be empty
 	Local   bool          // Failed on the primary (reading), not on the secondary
 }
+
+func (s Status) String() string {
+	switch s {
+	case Applied:
+		return "applied"
+	case Exists:
+		return "exists"
+	case Stale:
+		return "stale"
+	case Failed:
+		return "failed"
+	}
+	return "unknown"
+}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"georep/internal/change"
 )
@@ -51,7 +52,7 @@ func (p *readers) acquire() (*reader, error) {
 	seq := p.seq
 	p.mu.Unlock()
 	tx, err := p.db.Begin(false)
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
 		return nil, ErrClosed
 	}
 	if err != nil {

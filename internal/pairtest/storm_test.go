@@ -3,6 +3,7 @@ package pairtest_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -66,6 +67,9 @@ func storm(t *testing.T, seed uint64) {
 	}
 	if err := s.Run(50); err != nil {
 		t.Fatalf("storm: %v", err)
+	}
+	if os.Getenv("GEOREP_SEED") != "" { // one storm is looked at
+		p.Options.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	p.Options.Checksum = true // the storm changes content under equal size and time, which only live events or this can show
 	sum, err := p.Run(ctx, 0)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ const racyWithin = 50 * time.Millisecond
 
 // end takes the answer to a task.
 func (e *Engine) end(t *task, res change.Result) error {
+	e.trace(t, res)
 	switch res.Status {
 	case change.Applied:
 		return e.applied(t, res)
@@ -69,6 +71,21 @@ func places(ts []*task) []change.Place {
 		out[i] = t.d.At
 	}
 	return out
+}
+
+// trace logs an answer, for those who look for the reason of something.
+func (e *Engine) trace(t *task, res change.Result) {
+	if e.o.Log == nil || !e.o.Log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	e.mu.Lock()
+	path, from := e.pathOf(t.d.At), ""
+	if t.d.From != (change.Place{}) {
+		from = e.pathOf(t.d.From)
+	}
+	e.mu.Unlock()
+	e.o.Log.Debug("answer", status.LogOp, t.d.Op.String(), status.LogPath, path, "from", from, "id", t.d.Object.ID.String(),
+		"answer", res.Status.String(), status.LogErrno, int(res.Errno), "batch", t.b.gen)
 }
 
 // pathOf names a place for a person. Called with mu held.

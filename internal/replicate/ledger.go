@@ -65,30 +65,51 @@ func (e *Engine) rounds() int {
 
 // pretend reports a plan instead of carrying it out, and goes on as if it had been.
 func (e *Engine) pretend(p *plan.Plan) error {
-	for _, stage := range [][]change.Declaration{p.Build, p.Drop} {
+	for _, stage := range [][]change.Declaration{p.Build, p.Drop, p.Settle} {
 		for i := range stage {
 			d := &stage[i]
-			e.mu.Lock()
-			line := &status.PlannedChange{Op: d.Op.String(), Path: e.pathOf(d.At), Kind: d.Object.Kind.String(), Bytes: d.Object.Size}
-			if d.Op == change.Link || d.Op == change.Move {
-				line.From = e.pathOf(d.From)
+			if d.Op == change.Times {
+				continue
 			}
-			if d.Op == change.Make && d.Object.Kind == change.Dir {
-				e.remember(d.Object.ID, whereabouts{path: line.Path})
+			line, err := e.planned(d)
+			if err != nil {
+				return err
 			}
-			e.mu.Unlock()
 			e.report(status.Event{Kind: status.Planned, Planned: line})
 		}
 	}
-	for i := range p.Settle {
-		d := &p.Settle[i]
-		if d.Op != change.Set {
-			continue
-		}
-		e.mu.Lock()
-		path := e.pathOf(d.At)
-		e.mu.Unlock()
-		e.report(status.Event{Kind: status.Planned, Planned: &status.PlannedChange{Op: "set", Path: path, Kind: d.Object.Kind.String()}})
-	}
 	return nil
+}
+
+// planned describes a declaration, and lays what later paths depend on: where directories will be, and what is gone.
+func (e *Engine) planned(d *change.Declaration) (*status.PlannedChange, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	line := &status.PlannedChange{Op: d.Op.String(), Path: e.pathOf(d.At), Kind: d.Object.Kind.String(), Bytes: d.Object.Size}
+	switch d.Op {
+	case change.Make, change.Adopt:
+		if d.Object.Kind == change.Dir {
+			e.over.put(0, Effect{At: d.At, Entry: entryOf(d.Object, change.ID{})})
+		}
+	case change.Drop:
+		e.over.put(0, Effect{At: d.At})
+	case change.Link, change.Move:
+		entry, ok, err := e.over.Get(d.From)
+		if err != nil {
+			return nil, err
+		}
+		if d.From.Dir == change.StashID {
+			line.From = "(another place)"
+		} else {
+			line.From = e.pathOf(d.From)
+		}
+		if ok {
+			e.over.put(0, Effect{At: d.At, Entry: &entry})
+		}
+		if d.Op == change.Move {
+			e.over.put(0, Effect{At: d.From})
+			clear(e.dirs)
+		}
+	}
+	return line, nil
 }

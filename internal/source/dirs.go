@@ -94,10 +94,12 @@ func (t *directories) open(id change.ID, hint string) (*rooted.Dir, string, erro
 	s, known := t.seen.get(id)
 	if t.byHandle && len(s.handle.Bytes) > 0 {
 		d, path, err := t.openHandle(s.handle, id)
-		if err == nil || errors.Is(err, scan.ErrGone) {
+		if err == nil || errors.Is(err, scan.ErrGone) && !errors.Is(err, errAstray) {
 			return d, path, err
 		}
-		failure = err
+		if !errors.Is(err, errAstray) {
+			failure = err
+		}
 	}
 	if known {
 		path, ok := t.path(id, t.remembered)
@@ -132,13 +134,32 @@ func (t *directories) openPath(path string, id change.ID) (*rooted.Dir, error) {
 	return d, nil
 }
 
+// reach opens the directory with that handle, wherever on the file system it is. The kernel gives up with ENOMEM when the
+// directory, or one above it, is renamed meanwhile; that is tried again.
+func reach(root *rooted.Root, h rooted.Handle) (d *rooted.Dir, err error) {
+	for range 10 {
+		if d, err = root.OpenHandle(h); !errors.Is(err, syscall.ENOMEM) {
+			break
+		}
+	}
+	return d, err
+}
+
+// stale says whether err of reach means that the directory is no more, or not on this file system.
+func stale(err error) bool {
+	return errors.Is(err, syscall.ESTALE) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EXDEV)
+}
+
 // openHandle opens the directory with that handle if it is in the tree.
 func (t *directories) openHandle(h rooted.Handle, id change.ID) (*rooted.Dir, string, error) {
-	d, err := t.root.OpenHandle(h)
+	d, err := reach(t.root, h)
+	if stale(err) {
+		return nil, "", scan.ErrGone
+	}
+	if errors.Is(err, syscall.ENOMEM) {
+		return nil, "", errAstray
+	}
 	if err != nil {
-		if errors.Is(err, syscall.ESTALE) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EXDEV) {
-			err = scan.ErrGone
-		}
 		return nil, "", err
 	}
 	path, err := d.Path()

@@ -212,25 +212,42 @@ func (w *fanotifyWatch) resolve(h rooted.Handle) (change.ID, bool) {
 	if ok && m.epoch == w.epoch {
 		return m.id, m.inside
 	}
-	d, err := w.v.o.Root.OpenHandle(h)
+	d, err := reach(w.v.o.Root, h)
+	if stale(err) {
+		return m.id, false // the event of its own name is what counts
+	}
+	if err == nil {
+		defer d.Close()
+		m.inside, err = w.join(d, &m.id)
+	}
 	if err != nil {
-		return m.id, false // gone: the event of its own name is what counts
-	}
-	defer d.Close()
-	if !ok {
-		self, err := d.Self()
-		if err != nil {
-			return change.ID{}, false
+		if !ok {
+			w.v.lose()
 		}
-		m.id = self.ID
+		return m.id, ok // when in doubt it is worth a look
 	}
-	_, err = d.Path()
-	m.inside, m.epoch = err == nil, w.epoch
+	m.epoch = w.epoch
 	w.members.put(key, m)
 	if m.inside {
 		w.v.dirs.sawHandle(m.id, h)
 	}
 	return m.id, m.inside
+}
+
+// join finds out which directory d is, and whether it is in the tree.
+func (w *fanotifyWatch) join(d *rooted.Dir, id *change.ID) (inside bool, err error) {
+	if id.IsZero() {
+		self, err := d.Self()
+		if err != nil {
+			return false, err
+		}
+		*id = self.ID
+	}
+	_, err = d.Path()
+	if errors.Is(err, rooted.ErrOutside) || errors.Is(err, rooted.ErrDeleted) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // inotifyWatch turns events of single directories into places.
