@@ -18,7 +18,7 @@ type Entry struct {
 	Object          // Xattrs are not kept; XattrSum stands for them
 	XattrSum uint64 // XattrSum of the acknowledged attributes; 0 when none
 	Sec      ID     // identity on the secondary
-	Racy     bool   // read so soon after its last change that an equal ctime does not prove equal content
+	Racy     bool   // equal size and times do not prove equal content: it is to be compared
 }
 
 // Op says what a declaration asks for. Each is idempotent: carried out twice it ends the same.

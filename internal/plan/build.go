@@ -144,7 +144,7 @@ func (p *planner) buildOne(id change.ID, t *thing) error {
 // update brings content and attributes of an acknowledged object up to date, once for all its names.
 func (p *planner) update(id change.ID, t *thing, links []int) {
 	o, e := t.seen.Object, t.entry
-	content := o.Kind == change.File && (o.Size != e.Size || o.Mtime != e.Mtime || t.seen.Content || e.Racy && o.Ctime != e.Ctime)
+	content := o.Kind == change.File && (o.Size != e.Size || o.Mtime != e.Mtime || t.seen.Content || e.Racy)
 	at := t.at[0]
 	d := change.Declaration{At: at, Sec: e.Sec, Object: o, After: append(links, p.parents(at)...)}
 	switch {

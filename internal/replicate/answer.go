@@ -13,9 +13,25 @@ import (
 	"georep/internal/status"
 )
 
-// racyWithin is how close to its reading a file's last change may be for an equal ctime to prove nothing: file systems
-// without fine-grained times stamp with the kernel's tick, 10 ms at the most.
-const racyWithin = 50 * time.Millisecond
+// settled is how long after its last change a file is read at the earliest. File systems stamp changes with the kernel's tick,
+// 10 ms at the most: a change after the reading then has another ctime, so that an equal one proves equal content.
+const settled = 12 * time.Millisecond
+
+// settle waits until a file was left alone for long enough. Where its ctime lies in the future nothing proves anything: see entryOf.
+func settle(ctx context.Context, ctime change.Time) error {
+	wait := settled - time.Since(ctime.Std())
+	if wait <= 0 || wait > settled {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
 
 // end takes the answer to a task.
 func (e *Engine) end(t *task, res change.Result) error {
@@ -40,13 +56,19 @@ func (e *Engine) end(t *task, res change.Result) error {
 	return e.failed(t, f)
 }
 
+// failed ends a task that the ledger shall keep. What depends on the same object fails with it; the rest is observed again.
 func (e *Engine) failed(t *task, f status.Failure) error {
 	e.mu.Lock()
+	defer e.release()
 	f.Path = e.pathOf(t.d.At)
-	e.over1(t, true)
-	behind := e.takeBehind()
+	behind := e.conclude(t, true)
 	e.mu.Unlock()
+	var again []change.Place
 	for _, n := range behind {
+		if n.d.Object.ID != t.d.Object.ID {
+			again = append(again, n.d.At)
+			continue
+		}
 		g := f
 		e.mu.Lock()
 		g.Op, g.Path = n.d.Op.String(), e.pathOf(n.d.At)
@@ -55,7 +77,27 @@ func (e *Engine) failed(t *task, f status.Failure) error {
 			return err
 		}
 	}
+	e.again(again...)
 	return e.fail(t.d.At, f)
+}
+
+// conclude ends a task and gives those that were skipped for it or others. Until release is called no batch counts as ended,
+// so that nobody who waits for them misses what is asked of the source because of this. Called with mu held.
+func (e *Engine) conclude(t *task, failed bool) []*task {
+	e.open++
+	if failed {
+		e.doubt(t)
+	}
+	e.over1(t, failed)
+	return e.takeBehind()
+}
+
+// release ends what conclude has begun.
+func (e *Engine) release() {
+	e.mu.Lock()
+	e.open--
+	e.mu.Unlock()
+	e.cond.Broadcast()
 }
 
 // takeBehind gives the tasks that were skipped for others. Called with mu held.
@@ -71,6 +113,20 @@ func places(ts []*task) []change.Place {
 		out[i] = t.d.At
 	}
 	return out
+}
+
+// doubt makes the store remember that the times of a directory, which its entries have changed, could not be set: what it
+// says of it must differ from the source until they are. Called with mu held.
+func (e *Engine) doubt(t *task) {
+	if t.d.Op != change.Times {
+		return
+	}
+	entry, ok, err := e.over.Get(t.d.At)
+	if err != nil || !ok || entry.Kind != change.Dir {
+		return // a broken store ends the loop elsewhere; a directory that is not there will be made with its times
+	}
+	entry.Mtime = change.Time{}
+	e.lay(t.b, Effect{At: t.d.At, Entry: &entry})
 }
 
 // trace logs an answer, for those who look for the reason of something.
@@ -100,13 +156,55 @@ func (e *Engine) pathOf(at change.Place) string {
 	return change.Join(w.path, at.Name)
 }
 
-// skip ends a task that cannot be sent because its directory is not there; when the directory comes, so will this.
-func (e *Engine) skip(t *task) error {
+// hindrance is why a task cannot be sent now.
+type hindrance int
+
+const (
+	hindNone      hindrance = iota
+	hindUnknown             // its directory is not on the secondary: when that is made, it is compared
+	hindSuspect             // its directory is to be looked at first, and compared then
+	hindElsewhere           // something else that it needs is not where it should be: it is observed again
+	hindVanished            // it is not there any more, or not the same: it is observed again
+)
+
+// elusive is the failure of an entry that is observed again and again, and each time cannot be sent.
+func elusive(op change.Op, why hindrance) status.Failure {
+	if why == hindVanished {
+		return status.Failure{
+			Op: op.String(), Side: status.Source, Call: "open", Error: "whenever it is to be read, it is another file",
+			Hint: "it is tried again when it is left alone for a moment",
+		}
+	}
+	return status.Failure{
+		Op: op.String(), Side: status.Destination, Error: "what it is to be made from cannot be found on the destination",
+		Hint: "it is tried again; if that does not help, stop georep and start it again",
+	}
+}
+
+// skip ends a task that cannot be sent, and sees to it that its place is observed again, by itself or with its directory.
+func (e *Engine) skip(t *task, why hindrance) error {
 	e.mu.Lock()
-	e.over1(t, true)
-	behind := e.takeBehind()
+	alone := why == hindElsewhere || why == hindVanished
+	if alone && e.surprised1(t.d.At) > surprisesMax {
+		e.mu.Unlock()
+		return e.failed(t, elusive(t.d.Op, why))
+	}
+	defer e.release()
+	if why == hindUnknown {
+		e.lost[t.d.At.Dir] = true
+	}
+	behind := e.conclude(t, true)
 	e.mu.Unlock()
-	e.again(places(behind)...)
+	var again []change.Place
+	for _, n := range behind {
+		if alone || n.d.At.Dir != t.d.At.Dir {
+			again = append(again, n.d.At)
+		}
+	}
+	if alone {
+		again = append(again, t.d.At)
+	}
+	e.again(again...)
 	return nil
 }
 
@@ -125,7 +223,9 @@ func (e *Engine) over1(t *task, failed bool) {
 		n.waits--
 		if failed && !n.failed && needs(n, t) {
 			n.failed = true
-			if n.d.At.Dir != t.d.Object.ID {
+			if n.d.At.Dir == t.d.Object.ID && (t.d.Op == change.Make || t.d.Op == change.Adopt) {
+				e.lost[n.d.At.Dir] = true
+			} else {
 				e.behind = append(e.behind, n)
 			}
 		}
@@ -162,9 +262,9 @@ func (e *Engine) surprised(t *task) error {
 			Hint: "make sure that nothing but georep writes to the destination",
 		})
 	}
+	defer e.release()
 	e.suspectDirs(t)
-	e.over1(t, true)
-	behind := e.takeBehind()
+	behind := e.conclude(t, true)
 	e.mu.Unlock()
 	e.nudge()
 	e.again(places(behind)...)
@@ -185,15 +285,20 @@ func (e *Engine) suspectDirs(t *task) {
 // applied records what the secondary has now.
 func (e *Engine) applied(t *task, res change.Result) error {
 	e.mu.Lock()
-	err := e.record(t, res)
-	if err == nil {
-		e.stats.applied(t, res)
-		e.over1(t, false)
-	}
-	e.mu.Unlock()
-	if err != nil {
+	if err := e.record(t, res); err != nil {
+		e.mu.Unlock()
 		return err
 	}
+	defer e.release()
+	e.stats.applied(t, res)
+	delete(e.surprisesIn, t.d.At)
+	if e.lost[t.d.Object.ID] {
+		delete(e.lost, t.d.Object.ID)
+		e.rescan(t.d.Object.ID)
+	}
+	behind := e.conclude(t, false)
+	e.mu.Unlock()
+	e.again(places(behind)...)
 	if t.d.Op == change.Link && t.d.At.Dir == change.StashID {
 		return nil
 	}
@@ -280,7 +385,7 @@ func entryOf(o change.Object, sec change.ID) *change.Entry {
 		e.XattrSum = plan.XattrSum(o.Xattrs)
 	}
 	e.Xattrs, e.HasXattrs = nil, false
-	e.Racy = o.Kind == change.File && time.Since(o.Ctime.Std()) < racyWithin
+	e.Racy = o.Kind == change.File && time.Since(o.Ctime.Std()) < 0
 	return e
 }
 
@@ -290,8 +395,7 @@ func (e *Engine) unread(ctx context.Context, t *task, err error) error {
 		return cause
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESTALE) {
-		e.again(t.d.At)
-		return e.skip(t)
+		return e.skip(t, hindVanished)
 	}
 	var errno syscall.Errno
 	f := status.Failure{Op: t.d.Op.String(), Call: "read", Side: status.Source, Error: err.Error()}

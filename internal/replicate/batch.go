@@ -1,6 +1,9 @@
 package replicate
 
 import (
+	"maps"
+	"slices"
+
 	"georep/internal/change"
 	"georep/internal/plan"
 	"georep/internal/status"
@@ -29,7 +32,8 @@ type batch struct {
 	effects []Effect
 	places  []change.Place
 	ids     []change.ID
-	touched []change.ID
+	touched []change.ID // directories whose entries come, go or change
+	intents []change.ID // directories to be looked at if the batch ends halfway
 	settles []change.ID // directories whose attributes are set
 	bytes   int64
 }
@@ -103,8 +107,11 @@ func (e *Engine) plan(seen []change.Observation) (*plan.Plan, error) {
 	defer e.mu.Unlock()
 	usable := make([]change.Observation, 0, len(seen))
 	for _, o := range seen {
-		if !e.suspect[o.At.Dir] {
-			usable = append(usable, o) // of the others the directory is looked at first, and then compared again
+		switch {
+		case !e.suspect[o.At.Dir]:
+			usable = append(usable, o)
+		case o.Content:
+			e.hinted = append(e.hinted, o.At) // comparing its directory again, as for the others, would not tell
 		}
 	}
 	return plan.Make(view{e}, usable)
@@ -146,7 +153,10 @@ func (e *Engine) start(p *plan.Plan, seen []change.Observation) error {
 	e.gen++
 	b.gen = e.gen
 	e.mu.Unlock()
-	if err := e.o.Store.Begin(b.gen, b.touched); err != nil {
+	if err := e.o.Store.Begin(b.gen, b.intents); err != nil {
+		return err
+	}
+	if err := e.remindOf(p); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -160,7 +170,39 @@ func (e *Engine) start(p *plan.Plan, seen []change.Observation) error {
 	}
 	b.stage = -1
 	e.advance(b)
+	e.again(places(e.takeBehind())...)
 	return nil
+}
+
+// remindOf notes durably which files' content is in doubt although size and times are equal: should they not be
+// compared now for whatever reason, nothing else would tell later.
+func (e *Engine) remindOf(p *plan.Plan) error {
+	var places []change.Place
+	for i := range p.Build {
+		if d := &p.Build[i]; d.Op == change.Write && d.Checksum {
+			places = append(places, d.At)
+		}
+	}
+	return e.remind(places)
+}
+
+// remind marks files in the store as ones whose content is to be compared.
+func (e *Engine) remind(places []change.Place) error {
+	var effects []Effect
+	for _, at := range places {
+		entry, ok, err := e.o.Store.Get(at)
+		if err != nil {
+			return err
+		}
+		if ok && entry.Kind == change.File && !entry.Racy {
+			entry.Racy = true
+			effects = append(effects, Effect{At: at, Entry: &entry})
+		}
+	}
+	if len(effects) == 0 {
+		return nil
+	}
+	return e.o.Store.Commit(nil, effects)
 }
 
 func (e *Engine) newBatch(p *plan.Plan) *batch {
@@ -176,26 +218,36 @@ func (e *Engine) newBatch(p *plan.Plan) *batch {
 	if p.Moves() {
 		b.stages = [][]*task{b.stages[0], b.stages[1], build[:p.Dirs], build[p.Dirs:], b.stages[3], b.stages[4]}
 	}
-	touched := map[change.ID]bool{}
+	b.announce()
+	return b
+}
+
+// announce gathers the directories that a batch changes: those whose entries change or come and go (touched), and all that
+// are to be looked at should the batch end halfway (intents).
+func (b *batch) announce() {
+	touched, intents := map[change.ID]bool{}, map[change.ID]bool{}
 	for _, stage := range b.stages {
 		for _, t := range stage {
-			if t.d.Op == change.Set || t.d.Op == change.Times {
-				if t.d.Op == change.Set && t.d.Object.Kind == change.Dir {
-					b.settles = append(b.settles, t.d.Object.ID)
-				}
+			d := &t.d
+			if d.Op == change.Set && d.Object.Kind == change.Dir {
+				b.settles = append(b.settles, d.Object.ID)
+			}
+			switch {
+			case d.Op == change.Times, d.Op == change.Set && d.Object.Kind == change.Dir:
+				intents[d.Object.ID] = true
+				continue
+			case d.Op == change.Set:
+				intents[d.At.Dir] = true
 				continue
 			}
-			for _, at := range append([]change.Place{t.d.At, t.d.From}, t.d.Names...) {
+			for _, at := range append([]change.Place{d.At, d.From}, d.Names...) {
 				if !at.Dir.IsZero() && at.Dir != change.StashID {
-					touched[at.Dir] = true
+					touched[at.Dir], intents[at.Dir] = true, true
 				}
 			}
 		}
 	}
-	for id := range touched {
-		b.touched = append(b.touched, id)
-	}
-	return b
+	b.touched, b.intents = slices.Collect(maps.Keys(touched)), slices.Collect(maps.Keys(intents))
 }
 
 func (b *batch) tasks(ds []change.Declaration) []*task {

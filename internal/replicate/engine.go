@@ -41,6 +41,8 @@ type Engine struct {
 	makingAt map[change.Place]*task    // the same by place
 	settles  map[change.ID]int         // directories whose attributes open batches set
 	behind   []*task                   // skipped because of another task: what becomes of them is decided by who ended that one
+	lost     map[change.ID]bool        // directories that could not be made while something below them was to be: compared when they are
+	hinted   []change.Place            // files whose content is in doubt for a reason that only their observation told, and that was put off
 	places   map[change.Place]int      // places in open batches
 	ids      map[change.ID]int         // objects in open batches
 	touched  map[change.ID]int         // directories whose entries open batches change
@@ -78,7 +80,7 @@ func New(o Options) *Engine {
 		o: o, seed: binary.LittleEndian.Uint64(b[:]),
 		over: newOverlay(o.Store), dirs: map[change.ID]whereabouts{}, making: map[change.ID]*task{}, makingAt: map[change.Place]*task{}, settles: map[change.ID]int{},
 		places: map[change.Place]int{}, ids: map[change.ID]int{}, touched: map[change.ID]int{},
-		suspect: map[change.ID]bool{}, ready: newQueue(), bulk: newQueue(), failing: map[change.Place]bool{},
+		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, ready: newQueue(), bulk: newQueue(), failing: map[change.Place]bool{},
 		halted: o.Guard.Halted, finished: make(chan *batch, 2*maxOpen), wake: make(chan struct{}, 1), started: time.Now(),
 	}
 	e.cond = sync.NewCond(&e.mu)
@@ -272,7 +274,9 @@ func (e *Engine) nudge() {
 	}
 }
 
-// again asks the source to observe places once more.
+// again asks the source to observe places once more. It is called while a batch is open, or by the driving goroutine: so that
+// whoever waits for the batches to end waits for this too. The request is counted when it has been made: a source that says
+// that it has handed out all, having been asked before that, does not speak of it.
 func (e *Engine) again(places ...change.Place) {
 	if len(places) == 0 {
 		return
@@ -283,6 +287,12 @@ func (e *Engine) again(places ...change.Place) {
 			keep = append(keep, at)
 		}
 	}
-	e.asked.Add(1)
 	e.o.Source.Again(keep...)
+	e.asked.Add(1)
+}
+
+// rescan asks the source to compare a directory with the store. See again for when to call it.
+func (e *Engine) rescan(dir change.ID) {
+	e.o.Source.Rescan(dir)
+	e.asked.Add(1)
 }

@@ -79,8 +79,7 @@ func (e *Engine) carryOut(b Batch, s *sweep) error {
 		s.seen = s.seen[n:]
 	}
 	for _, dir := range s.missed {
-		e.asked.Add(1)
-		e.o.Source.Rescan(dir)
+		e.rescan(dir)
 	}
 	e.recent = append(e.recent, deletion{time.Now(), s.entries})
 	return nil

@@ -8,6 +8,7 @@ import (
 	"sort"
 
 	"georep/internal/change"
+	"georep/internal/plan"
 	"georep/internal/wire"
 )
 
@@ -46,9 +47,14 @@ func (e *Engine) lookAround(ctx context.Context) error {
 		for id := range e.suspect {
 			dirs = append(dirs, id)
 		}
+		hinted := e.hinted
+		e.hinted = nil
 		clear(e.dirs)
 		clear(e.suspect)
 		e.mu.Unlock()
+		if err := e.remind(hinted); err != nil {
+			return err
+		}
 		for _, id := range dirs {
 			if err := e.look(ctx, id); err != nil {
 				return err
@@ -77,6 +83,9 @@ func (e *Engine) look(ctx context.Context, id change.ID) error {
 		err = l.missing()
 	}
 	if err == nil {
+		err = l.self()
+	}
+	if err == nil {
 		err = l.flush()
 	}
 	if err != nil {
@@ -85,8 +94,8 @@ func (e *Engine) look(ctx context.Context, id change.ID) error {
 	if id == change.StashID {
 		return nil
 	}
-	e.asked.Add(1)
-	e.o.Source.Rescan(id)
+	e.rescan(id)
+	e.again(l.at) // its own state as well, of which comparing its entries says nothing
 	return e.o.Store.Reconciled(id)
 }
 
@@ -113,6 +122,9 @@ func (e *Engine) lookFailed(id change.ID) error {
 	if err := e.o.Store.Commit(nil, []Effect{{At: at, Tree: id}}); err != nil {
 		return err
 	}
+	if err := e.o.Store.Reconciled(id); err != nil {
+		return err
+	}
 	e.mu.Lock()
 	e.suspect[at.Dir] = true
 	clear(e.dirs)
@@ -125,6 +137,7 @@ func (e *Engine) lookFailed(id change.ID) error {
 type looker struct {
 	e       *Engine
 	id      change.ID
+	at      change.Place // of the directory itself
 	seed    maphash.Seed
 	listed  []uint64
 	effects []Effect
@@ -137,8 +150,11 @@ func (l *looker) entry(w wire.Entry) error {
 	l.listed = append(l.listed, maphash.String(l.seed, w.Name))
 	at := change.Place{Dir: l.id, Name: w.Name}
 	cur, ok, err := l.e.o.Store.Get(at)
-	if err != nil || ok && cur.Sec == w.Object.ID {
+	if err != nil {
 		return err
+	}
+	if ok && cur.Sec == w.Object.ID {
+		return l.known(at, cur, &w.Object)
 	}
 	if l.id == change.StashID {
 		if _, err := change.ParseID(w.Name); err != nil {
@@ -152,6 +168,34 @@ func (l *looker) entry(w wire.Entry) error {
 		f.Tree = cur.ID
 	}
 	return l.add(f)
+}
+
+// known corrects what the store says of an object that is where it should be: its attributes may have been set by a
+// declaration that was never acknowledged, or by somebody else.
+func (l *looker) known(at change.Place, cur change.Entry, o *change.Object) error {
+	sum := plan.XattrSum(o.Xattrs)
+	if cur.Mode == o.Mode && cur.UID == o.UID && cur.GID == o.GID && cur.Mtime == o.Mtime && cur.Size == o.Size && cur.XattrSum == sum || l.id == change.StashID {
+		return nil
+	}
+	cur.Mode, cur.UID, cur.GID, cur.Mtime, cur.Size, cur.XattrSum = o.Mode, o.UID, o.GID, o.Mtime, o.Size, sum
+	return l.add(Effect{At: at, Entry: &cur})
+}
+
+// self makes the store doubt the times of the directory itself, which a declaration that was never acknowledged may have changed.
+func (l *looker) self() error {
+	l.e.mu.Lock()
+	at, _, ok, err := l.e.placeOf(l.id)
+	l.e.mu.Unlock()
+	if err != nil || !ok || l.id == change.StashID {
+		return err
+	}
+	l.at = at
+	entry, ok, err := l.e.o.Store.Get(at)
+	if err != nil || !ok || entry.Kind != change.Dir {
+		return err
+	}
+	entry.Mtime = change.Time{}
+	return l.add(Effect{At: at, Entry: &entry})
 }
 
 // reserved is the name at the root that is never mirrored.

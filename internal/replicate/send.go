@@ -78,57 +78,68 @@ func (e *Engine) placeOf(dir change.ID) (change.Place, change.ID, bool, error) {
 }
 
 // ref resolves a place. Called with mu held.
-func (e *Engine) ref(at change.Place) (wire.Ref, bool, error) {
+func (e *Engine) ref(at change.Place) (wire.Ref, hindrance, error) {
 	if at.IsRoot() {
-		return wire.Ref{}, true, nil
+		return wire.Ref{}, hindNone, nil
 	}
 	if e.suspect[at.Dir] {
-		return wire.Ref{}, false, nil
+		return wire.Ref{}, hindSuspect, nil
 	}
 	w, ok, err := e.whereIs(at.Dir)
-	return wire.Ref{Dir: wire.Dir{Path: w.path, Sec: w.sec}, Name: at.Name}, ok, err
+	if !ok {
+		return wire.Ref{}, hindUnknown, err
+	}
+	return wire.Ref{Dir: wire.Dir{Path: w.path, Sec: w.sec}, Name: at.Name}, hindNone, err
 }
 
-// request resolves a task's declaration; ok is false when its directory is not on the secondary (yet).
-func (e *Engine) request(t *task) (r *wire.Request, ok bool, err error) {
+// request resolves a task's declaration, or tells why it cannot be sent now.
+func (e *Engine) request(t *task) (*wire.Request, hindrance, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d := &t.d
-	r = &wire.Request{Op: d.Op, Sec: d.Sec, Over: d.Over, Object: d.Object, Replace: d.Unknown, MayRemove: e.halted == ""}
-	if r.At, ok, err = e.ref(d.At); err != nil || !ok {
-		return nil, false, err
+	r := &wire.Request{Op: d.Op, Sec: d.Sec, Over: d.Over, Object: d.Object, Replace: d.Unknown, MayRemove: e.halted == ""}
+	at, why, err := e.ref(d.At)
+	if err != nil || why != hindNone {
+		return nil, why, err
 	}
-	if d.Op == change.Link || d.Op == change.Move {
-		if r.From, ok, err = e.ref(d.From); err != nil || !ok {
-			return nil, false, err
+	r.At = at
+	switch d.Op {
+	case change.Link, change.Move:
+		return e.requestFrom(r, d)
+	case change.Set, change.Times:
+		if !r.Sec.IsZero() || d.At.IsRoot() {
+			break
 		}
-		if r.Sec.IsZero() {
-			from, _, err := e.over.Get(d.From)
-			if err != nil {
-				return nil, false, err
-			}
-			r.Sec = from.Sec
+		cur, _, err := e.over.Get(d.At)
+		if r.Sec = cur.Sec; err != nil || r.Sec.IsZero() {
+			return nil, hindElsewhere, err
 		}
 	}
 	for _, at := range d.Names {
-		n, ok, err := e.ref(at)
-		if err != nil {
-			return nil, false, err
+		n, why, err := e.ref(at)
+		if err != nil || why != hindNone {
+			return nil, hindElsewhere, err // all names or none: what was written would be noted for them all
 		}
-		if ok {
-			r.Names = append(r.Names, n)
-		}
+		r.Names = append(r.Names, n)
 	}
-	if (d.Op == change.Set || d.Op == change.Times) && r.Sec.IsZero() {
-		cur, _, err := e.over.Get(d.At)
-		if err != nil {
-			return nil, false, err
-		}
-		if r.Sec = cur.Sec; r.Sec.IsZero() && !d.At.IsRoot() {
-			return nil, false, nil
-		}
+	return r, hindNone, nil
+}
+
+// requestFrom completes a request that speaks of two places. Called with mu held.
+func (e *Engine) requestFrom(r *wire.Request, d *change.Declaration) (*wire.Request, hindrance, error) {
+	from, why, err := e.ref(d.From)
+	if err != nil || why != hindNone {
+		return nil, hindElsewhere, err
 	}
-	return r, true, nil
+	r.From = from
+	if r.Sec.IsZero() {
+		entry, _, err := e.over.Get(d.From)
+		if err != nil {
+			return nil, hindElsewhere, err
+		}
+		r.Sec = entry.Sec
+	}
+	return r, hindNone, nil
 }
 
 func (e *Engine) sendLoop(ctx context.Context) error {
@@ -145,12 +156,12 @@ func (e *Engine) sendLoop(ctx context.Context) error {
 
 // send brings one task to the secondary, or to those who stream.
 func (e *Engine) send(ctx context.Context, t *task, p Peer) error {
-	r, ok, err := e.request(t)
+	r, why, err := e.request(t)
 	if err != nil {
 		return err
 	}
-	if !ok {
-		return e.skip(t)
+	if why != hindNone {
+		return e.skip(t, why)
 	}
 	if t.d.Object.Kind == change.File && (t.d.Op == change.Make || t.d.Op == change.Write || t.d.Op == change.Adopt) {
 		if !t.compare && t.d.Op != change.Adopt && t.d.Object.Size <= inlineMax && len(r.Names) == 0 {
@@ -176,6 +187,9 @@ func (e *Engine) do(ctx context.Context, t *task, r *wire.Request, p Peer) error
 
 // sendInline reads a small file and sends it whole, as a new file that replaces the old one.
 func (e *Engine) sendInline(ctx context.Context, t *task, r *wire.Request, p Peer) error {
+	if err := settle(ctx, t.d.Object.Ctime); err != nil {
+		return err
+	}
 	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
 	if err != nil {
 		return e.unread(ctx, t, err)
@@ -219,12 +233,15 @@ func (e *Engine) bulkLoop(ctx context.Context) error {
 
 // stream sends a file that is large, or has several names, or is to be compared first.
 func (e *Engine) stream(ctx context.Context, t *task, p Peer) error {
-	r, ok, err := e.request(t)
+	r, why, err := e.request(t)
 	if err != nil {
 		return err
 	}
-	if !ok {
-		return e.skip(t)
+	if why != hindNone {
+		return e.skip(t, why)
+	}
+	if err := settle(ctx, t.d.Object.Ctime); err != nil {
+		return err
 	}
 	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
 	if err != nil {
