@@ -16,8 +16,8 @@ import (
 // TestLongListLetsUpdatesGoOn updates the index from within a List, many times: no transaction may be open there, or the file would grow
 // with each update, and an update that must map it anew would wait for ever.
 func TestLongListLetsUpdatesGoOn(t *testing.T) {
-	x := openFresh(t)
-	fillIndex(t, x, 20_000, 5000)
+	x, size := openFresh(t), 5000*scale(t)
+	fillIndex(t, x, 2*size, size)
 	before, err := x.Size()
 	if err != nil {
 		t.Fatal(err)
@@ -25,9 +25,9 @@ func TestLongListLetsUpdatesGoOn(t *testing.T) {
 	rounds := 0
 	err = x.List(rootID(), "", func(name string, e change.Entry) error {
 		rounds++
-		return x.Update(func(tx *Tx) error { return putFiles(tx, 0, 2000) }) // the same again, but for the first round
+		return x.Update(func(tx *Tx) error { return putFiles(tx, 0, size/5) }) // the same again, but for the first round
 	})
-	if err != nil || rounds != 200 {
+	if err != nil || rounds != 2*size/perDirectory {
 		t.Fatalf("%d rounds: %v", rounds, err)
 	}
 	after, err := x.Size()
@@ -35,18 +35,18 @@ func TestLongListLetsUpdatesGoOn(t *testing.T) {
 		t.Fatalf("the file grew from %d to %d bytes: %v", before, after, err)
 	}
 	// Growth over several new mappings, again from within.
-	n := 20_000
+	n, most := 2*size, 16*size
 	err = x.List(rootID(), "", func(string, change.Entry) error {
-		if n >= 200_000 {
+		if n >= most {
 			return nil
 		}
-		n += 5000
-		return x.Update(func(tx *Tx) error { return putFiles(tx, n-5000, n) })
+		n += size
+		return x.Update(func(tx *Tx) error { return putFiles(tx, n-size, n) })
 	})
-	if err != nil || n < 200_000 {
+	if err != nil || n < most {
 		t.Fatalf("%d files: %v", n, err)
 	}
-	checkCount(t, x, 200_000+2000)
+	checkCount(t, x, int64(most+most/perDirectory))
 }
 
 func checkCount(t *testing.T, x *Index, want int64) {
@@ -116,7 +116,7 @@ func readAround(x *Index, inner change.ID) error {
 
 // TestDoomedTreeIsGoneAfterCrash ends a deletion between its first transaction and the rest.
 func TestDoomedTreeIsGoneAfterCrash(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "index")
+	path := filepath.Join(scratch(t), "index")
 	x, err := Open(path, Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -26,13 +28,46 @@ func open(t testing.TB, path string, o Options) *Index {
 	return x
 }
 
-func openFresh(t testing.TB) *Index { return open(t, filepath.Join(t.TempDir(), "index"), Options{}) }
+func openFresh(t testing.TB) *Index { return open(t, filepath.Join(scratch(t), "index"), Options{}) }
+
+// scratch gives a directory for the test's files, in memory if there is a place for that: tests are about what is in them, not about
+// how long a disk takes to sync. Benchmarks, which are, get the usual one.
+func scratch(t testing.TB) string {
+	t.Helper()
+	if _, measured := t.(*testing.B); measured {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "georep-index-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
 
 func update(t testing.TB, x *Index, fn func(*Tx)) {
 	t.Helper()
 	if err := x.Update(func(tx *Tx) error { fn(tx); return nil }); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// scale multiplies the sizes of the tests that fill an index: GEOREP_TEST_SCALE, a whole number, else 1.
+func scale(t testing.TB) int {
+	t.Helper()
+	text := os.Getenv("GEOREP_TEST_SCALE")
+	if text == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("GEOREP_TEST_SCALE is %q, want a whole number", text)
+	}
+	return n
 }
 
 // sample is a plausible entry; n makes it differ from others.

@@ -122,7 +122,7 @@ func lastBatch(x *Index) (uint64, error) {
 
 // TestKillLosesNothing kills a process that updates an index, again and again. What it acknowledged must be there, and nothing by halves.
 func TestKillLosesNothing(t *testing.T) {
-	rounds := 12
+	rounds := 8 * scale(t)
 	if testing.Short() {
 		rounds = 3
 	}

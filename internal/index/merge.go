@@ -179,18 +179,24 @@ func (m *merger) append(e entry) {
 // write cuts the entries into blocks. A list that grew at its end, as it does while a tree is read for the first time, is cut into full blocks;
 // another one into equal ones, which have room.
 func (m *merger) write(starts [][]byte) {
-	most := blockMost
-	if !m.appends && m.size > blockMost {
-		parts := (m.size + blockMost - 1) / blockMost
-		most = min(blockMost, m.size/parts+recordFixed)
+	parts := 1
+	if !m.appends {
+		parts = (m.size + blockMost - 1) / blockMost
 	}
-	written := len(m.puts)
-	for from := 0; from < len(m.entries); {
+	written, left := len(m.puts), m.size
+	for from := 0; from < len(m.entries); parts-- {
+		most := blockMost
+		if parts > 1 {
+			// An entry that lies across the border belongs to the side where more of it is: cut off always on one side, the rest would
+			// add up to a further, nearly empty block.
+			most = min(most, left/parts+left/(2*(len(m.entries)-from)))
+		}
 		start := m.entries[from].key
 		b := m.arena.keep(blockMost+512, func(b []byte) []byte {
 			b, from = m.cut(b, from, most)
 			return b
 		})
+		left -= len(b)
 		m.puts = append(m.puts, entry{key: start, value: b})
 	}
 	m.removeOthers(starts, m.puts[written:])

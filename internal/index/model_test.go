@@ -276,7 +276,7 @@ func (s *machine) reopen(t *rapid.T) {
 
 // TestIndexEqualsModel runs random calls against an index and a map.
 func TestIndexEqualsModel(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	rapid.Check(t, func(r *rapid.T) {
 		s := &machine{t: t, path: filepath.Join(dir, "index"), m: model{}}
 		if err := os.RemoveAll(s.path); err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 func TestOneProcessAtATime(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "index")
+	path := filepath.Join(scratch(t), "index")
 	open(t, path, Options{})
 	if _, err := Open(path, Options{LockWait: time.Millisecond}); !errors.Is(err, ErrLocked) {
 		t.Fatalf("the second Open gives %v", err)
@@ -39,7 +39,7 @@ func TestClosedIndexRefuses(t *testing.T) {
 }
 
 func TestNewerFormatIsNamed(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "index")
+	path := filepath.Join(scratch(t), "index")
 	x := open(t, path, Options{})
 	if err := x.Write(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, []byte{formatVersion + 1}) }); err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestNewerFormatIsNamed(t *testing.T) {
 }
 
 func TestIntentsOutliveCrashes(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "index")
+	path := filepath.Join(scratch(t), "index")
 	crash := func(x *Index) *Index {
 		t.Helper()
 		if err := x.abandon(); err != nil {
@@ -144,15 +144,15 @@ func TestForgetKeepsValues(t *testing.T) {
 }
 
 func TestOpenMakesMostlyFreeFileSmaller(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "index")
+	path := filepath.Join(scratch(t), "index")
 	x := open(t, path, Options{})
-	fillIndex(t, x, 100_000, 20_000)
+	fillIndex(t, x, 60_000, 20_000)
 	full, err := x.Size()
 	if err != nil || full < compactAbove {
 		t.Fatalf("the file has %d bytes (%v), too few for this test", full, err)
 	}
 	update(t, x, func(tx *Tx) {
-		for i := range 900 {
+		for i := range 540 {
 			at, _ := file(i * perDirectory)
 			tx.DeleteTree(at.Dir)
 		}
@@ -166,7 +166,7 @@ func TestOpenMakesMostlyFreeFileSmaller(t *testing.T) {
 	if err != nil || small > full/4 {
 		t.Fatalf("the file has %d bytes (%v), had %d", small, err, full)
 	}
-	if after := all(t, x); len(after) != len(before) || len(after) != 1+1000+10_000 {
+	if after := all(t, x); len(after) != len(before) || len(after) != 1+600+6000 {
 		t.Fatalf("%d entries, were %d", len(after), len(before))
 	}
 	if _, err := os.Stat(path + ".compact"); !errors.Is(err, os.ErrNotExist) {
@@ -179,14 +179,14 @@ func TestOpenMakesMostlyFreeFileSmaller(t *testing.T) {
 
 // TestDamageIsNamed damages files in many ways. Whatever is not noticed must not end the process.
 func TestDamageIsNamed(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	for _, end := range []string{"crash", "crash without list", "close"} {
 		sound := filepath.Join(dir, end)
 		x, err := Open(sound, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		fillIndex(t, x, 5000, 1000)
+		fillIndex(t, x, 2500, 500)
 		closing := x.abandon
 		switch end {
 		case "close":
@@ -220,7 +220,7 @@ func TestDamageIsNamed(t *testing.T) {
 
 // TestDamageWhileOpenIsNamed cuts the file off below an open index.
 func TestDamageWhileOpenIsNamed(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "index")
+	path := filepath.Join(scratch(t), "index")
 	x, err := Open(path, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func overwriteMany(t *testing.T, data []byte) {
 // useDamaged opens a damaged file and uses all of it. It gives the first error.
 func useDamaged(t *testing.T, data []byte) error {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "index")
+	path := filepath.Join(scratch(t), "index")
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}

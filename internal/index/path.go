@@ -39,8 +39,11 @@ type link struct {
 	at      change.Place
 }
 
-// ancestry collects the directories from dir upwards until one whose path is known: a remembered one, the root, or the stash.
+// ancestry collects the directories from dir upwards until one whose path is known: a remembered one, the root, or the stash. Directories
+// that moved into each other, told in batches of which one is still to come, may lead in a circle: it is left after as many steps as
+// find it (Brent's way: the directory seen at the last power of two comes again).
 func (x *Index) ancestry(dir change.ID) (line []link, above string, found bool, err error) {
+	mark := dir
 	for len(line) < deepest {
 		l, found, err := x.link(dir)
 		if err != nil || !found {
@@ -56,6 +59,12 @@ func (x *Index) ancestry(dir change.ID) (line []link, above string, found bool, 
 		}
 		if path, _, ok := x.cache.path(dir); ok {
 			return line, path, true, nil
+		}
+		if dir == mark {
+			return nil, "", false, nil
+		}
+		if len(line)&(len(line)-1) == 0 {
+			mark = dir
 		}
 	}
 	return nil, "", false, nil

@@ -10,9 +10,10 @@ import (
 
 // TestResidentMemoryIsBounded uses all of an index that is several times larger than what may stay in memory.
 func TestResidentMemoryIsBounded(t *testing.T) {
-	const total = 400_000
-	path := filepath.Join(t.TempDir(), "index")
-	x := open(t, path, Options{Resident: 8 << 20})
+	const limit = 1 << 20
+	total := 250_000 * scale(t)
+	path := filepath.Join(scratch(t), "index")
+	x := open(t, path, Options{Resident: limit})
 	if x.written.statm == nil {
 		t.Fatal("there is no /proc/self/statm to measure with")
 	}
@@ -24,7 +25,7 @@ func TestResidentMemoryIsBounded(t *testing.T) {
 	base := x.written.base
 	peak := useAll(t, x, total)
 	// Between two looks at the size, 4096 pages may come.
-	if bound := base + 8<<20 + checkEvery*4096 + 4<<20; peak > bound || bound > base+size {
+	if bound := base + limit + checkEvery*4096 + 4<<20; peak > bound || bound > base+size {
 		t.Errorf("%d MiB of the file's %d were in memory, at most %d may be", (peak-base)>>20, size>>20, (bound-base)>>20)
 	}
 	if err := x.Close(); err != nil {
@@ -45,7 +46,7 @@ func useAll(t *testing.T, x *Index, total int) (peak int64) {
 		defer x.written.mu.Unlock()
 		peak = max(peak, x.written.resident())
 	}
-	for i := range 30_000 {
+	for i := range total / 20 {
 		at, id := file(rand.IntN(total))
 		if _, found, err := x.Get(at); !found || err != nil {
 			t.Fatal(found, err)
