@@ -70,11 +70,11 @@ func Failed(err error) change.Result {
 func explain(e *rooted.Error) string {
 	switch {
 	case e.Err == syscall.EPERM && strings.Contains(e.Call, "chown"):
-		return "only root can give files to other owners: run the remote georep as root, or mirror only what its account owns"
+		return "only root can give files to other owners"
 	case e.Err == syscall.EPERM && strings.HasPrefix(e.Call, "mknod"):
-		return "only root can make device nodes: run the remote georep as root, or exclude them"
+		return "only root can make device nodes"
 	case e.Err == syscall.EXDEV:
-		return "another file system is mounted in the destination at or above this place: unmount it, or exclude the place"
+		return "another file system is mounted in the destination at or above this place"
 	}
 	return ""
 }

@@ -133,6 +133,27 @@ func (l *Ledger) delay(count uint32) time.Duration {
 	return nominal - time.Duration(l.random()*float64(nominal)/4)
 }
 
+// Get gives the line of a place; false when it is not listed.
+func (l *Ledger) Get(at change.Place) (item Item, listed bool, err error) {
+	if l.Count() == 0 {
+		return Item{}, false, nil
+	}
+	err = l.store.Read(func(tx *bbolt.Tx) error {
+		value := tx.Bucket(bucketFailures).Get(placeKey(at))
+		if value == nil {
+			return nil
+		}
+		listed = true
+		f, err := decodeFailure(value)
+		item = Item{At: at, Failure: f}
+		return err
+	})
+	if err != nil {
+		return Item{}, false, fmt.Errorf("look up failure: %w", err)
+	}
+	return item, listed, nil
+}
+
 // Healed takes places off the list whose changes were applied. Places that are not listed cost no write.
 func (l *Ledger) Healed(places ...change.Place) error {
 	_, err := l.remove(places)

@@ -64,7 +64,6 @@ func (f *costFit) solve() (perEntry, perByte float64) {
 
 // update takes in the snapshot of a moment.
 func (e *estimator) update(now time.Time, s status.Snapshot) {
-	s.BytesDone = bytesDone(s)
 	if !e.begun || s.EntriesDone < e.last.EntriesDone || s.BytesDone < e.last.BytesDone {
 		*e = estimator{begun: true, last: s, at: now}
 		return

@@ -13,14 +13,14 @@ import (
 func (d *display) moving(now time.Time, s status.Snapshot) string {
 	var parts, speed []string
 	switch {
-	case !d.caught || s.State == status.StateSyncing:
+	case !d.caught:
 		soFar := ""
 		if s.ScanRunning {
 			soFar = " so far"
 		}
 		parts = append(parts,
 			fmt.Sprintf("%s of %s", count(s.EntriesDone), entries(s.EntriesTotal)),
-			fmt.Sprintf("%s of %s%s", size(bytesDone(s)), size(s.BytesTotal), soFar))
+			fmt.Sprintf("%s of %s%s", size(s.BytesDone), size(s.BytesTotal), soFar))
 		if rest, ok := d.eta.remaining(now); ok && soFar == "" && s.BacklogEntries != 0 {
 			parts = append(parts, about(rest)+" left")
 		}
@@ -29,6 +29,9 @@ func (d *display) moving(now time.Time, s status.Snapshot) string {
 		parts = append(parts, "lag "+span(s.Lag), "backlog "+entries(s.BacklogEntries))
 		if s.BacklogBytes > 0 {
 			parts = append(parts, size(s.BacklogBytes))
+		}
+		if s.State == status.StateSyncing {
+			speed = append(speed, count(int64(s.EntryRate))+"/s", size(int64(s.ByteRate))+"/s")
 		}
 		speed = append(speed, "copied "+size(s.ContentSent), "deleted "+count(s.Deleted))
 		if s.Events != "" {
@@ -43,12 +46,6 @@ func (d *display) moving(now time.Time, s status.Snapshot) string {
 	}
 	// What can be cut off where a terminal is narrow comes last.
 	return fmt.Sprintf("%-8s  %s", s.State, strings.Join(append(parts, speed...), ", "))
-}
-
-// bytesDone is how much content has arrived. Of what is still on its way to being safe, as a large file is for long, the part
-// that has travelled counts.
-func bytesDone(s status.Snapshot) int64 {
-	return max(s.BytesDone, min(s.ContentSent, s.BytesTotal))
 }
 
 // total is the last line.

@@ -214,6 +214,7 @@ func (e *Engine) over1(t *task, failed bool) {
 		return
 	}
 	t.ended, t.failed = true, failed
+	e.stats.ended(t)
 	if e.making[t.d.Object.ID] == t {
 		delete(e.making, t.d.Object.ID)
 		delete(e.makingAt, t.d.At)
@@ -290,7 +291,7 @@ func (e *Engine) applied(t *task, res change.Result) error {
 		return err
 	}
 	defer e.release()
-	e.stats.applied(t, res)
+	e.applied1(t)
 	delete(e.surprisesIn, t.d.At)
 	if e.lost[t.d.Object.ID] {
 		delete(e.lost, t.d.Object.ID)
@@ -330,8 +331,16 @@ func (e *Engine) record(t *task, res change.Result) error {
 			clear(e.dirs)
 		}
 		e.lay(t.b, f)
+		return e.dropped(d)
 	}
 	return nil
+}
+
+// applied1 counts content that travelled within its request.
+func (e *Engine) applied1(t *task) {
+	if t.inline {
+		e.stats.sent += t.d.Object.Size
+	}
 }
 
 // recordSet notes new attributes at all names of an object that are the same object on the secondary.
@@ -368,6 +377,9 @@ func (e *Engine) recordName(t *task, res change.Result) error {
 		entry.Ctime, entry.Nlink = d.Object.Ctime, d.Object.Nlink
 	}
 	e.lay(t.b, Effect{At: d.At, Entry: &entry})
+	if d.Op == change.Link && d.At.Dir != change.StashID && d.From.Dir != change.StashID {
+		e.stats.named(d.Object.ID)
+	}
 	if d.Op == change.Move {
 		e.lay(t.b, Effect{At: d.From})
 		clear(e.dirs)

@@ -20,6 +20,8 @@ type task struct {
 	failed bool // what it depends on failed, or it did itself
 	// compare asks for the contents to be compared before anything is sent.
 	compare bool
+	flowed  int64 // bytes of its content that were brought over
+	inline  bool  // its content travels within its request
 }
 
 // batch is one plan on its way. Guarded by Engine.mu.
@@ -35,7 +37,12 @@ type batch struct {
 	touched []change.ID // directories whose entries come, go or change
 	intents []change.ID // directories to be looked at if the batch ends halfway
 	settles []change.ID // directories whose attributes are set
-	bytes   int64
+
+	// For the counters: what was observed, and how much of it counts as done.
+	entries, bytes      int64
+	done, doneBytes     int64
+	flowed              int64
+	tasksAll, tasksLeft int
 }
 
 // take plans a batch and sends it on its way.
@@ -60,7 +67,13 @@ func (e *Engine) take(b Batch) error {
 			return err
 		}
 	}
-	return e.absences(b, absent)
+	if err := e.absences(b, absent); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.stats.taking, e.stats.takingBytes = 0, 0
+	e.mu.Unlock()
+	return nil
 }
 
 // schedule plans observations of things that are there (or absences that may be carried out) and starts the batch.
@@ -87,10 +100,13 @@ func (e *Engine) schedule(seen []change.Observation) error {
 	if err := e.settleDone(p.Done); err != nil {
 		return err
 	}
-	if e.o.DryRun {
-		return e.pretend(p)
-	}
-	if p.Len() == 0 && len(p.Refresh) == 0 {
+	if e.o.DryRun || p.Len() == 0 && len(p.Refresh) == 0 {
+		e.mu.Lock()
+		e.stats.settled(seen)
+		e.mu.Unlock()
+		if e.o.DryRun {
+			return e.pretend(p)
+		}
 		return nil
 	}
 	if err := e.start(p, seen); err != nil {
@@ -164,6 +180,7 @@ func (e *Engine) start(p *plan.Plan, seen []change.Observation) error {
 	e.open++
 	e.kept++
 	e.hold(b, 1)
+	e.stats.begin(b, seen)
 	for _, r := range p.Refresh {
 		entry := r.Entry
 		e.lay(b, Effect{At: r.At, Entry: &entry})
@@ -256,7 +273,6 @@ func (b *batch) tasks(ds []change.Declaration) []*task {
 	for i := range ds {
 		all[i] = task{d: ds[i], b: b, compare: ds[i].Checksum}
 		ts[i] = &all[i]
-		b.bytes += ds[i].Object.Size
 	}
 	return ts
 }

@@ -58,7 +58,8 @@ type Engine struct {
 	recent   []deletion
 	sweep    *sweep
 	gen      uint64
-	caught   time.Time // the secondary equals the source as of then
+	caught   time.Time // all that was known then is acknowledged, fails, or is held back
+	point    time.Time // the secondary equals the source as of then
 	fetched  time.Time // newest At of a source that has caught up
 	purge    bool      // the next commit may let the secondary forget what it kept
 	started  time.Time
@@ -244,6 +245,10 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 	}
 	e.mu.Lock()
 	e.caught = f.batch.At
+	if e.halted == "" && e.o.Ledger.Count() == 0 && !e.o.DryRun {
+		e.point = e.caught
+	}
+	clear(e.stats.linked)
 	e.mu.Unlock()
 	e.report(status.Event{Kind: status.CaughtUp})
 	if !e.o.Once || f.batch.Scan.Running {

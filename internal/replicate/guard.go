@@ -45,6 +45,7 @@ func (e *Engine) absences(b Batch, absent []change.Observation) error {
 			return err
 		}
 		s.entries += n
+		e.sweeping(o.At, n, s)
 		if len(s.seen) < sweepMax {
 			s.seen = append(s.seen, o)
 		} else if k := len(s.missed); k == 0 || s.missed[k-1] != o.At.Dir {
@@ -55,7 +56,19 @@ func (e *Engine) absences(b Batch, absent []change.Observation) error {
 		return nil
 	}
 	e.sweep = nil
+	e.mu.Lock()
+	e.stats.sweeping = 0
+	e.mu.Unlock()
 	return e.carryOut(b, s)
+}
+
+// sweeping tells the counters of an absence and what goes with it.
+func (e *Engine) sweeping(at change.Place, entries int64, s *sweep) {
+	e.mu.Lock()
+	e.stats.weighs(at, entries)
+	e.stats.sweeping = s.entries
+	e.stats.taken(1, 0)
+	e.mu.Unlock()
 }
 
 func (e *Engine) carryOut(b Batch, s *sweep) error {
@@ -106,7 +119,7 @@ func (e *Engine) judge(b Batch, s *sweep) error {
 	if e.o.Guard.Allow || s.entries == 0 {
 		return nil
 	}
-	total, err := e.o.Store.Total()
+	total, _, err := e.o.Store.Total()
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,9 @@ type Batch struct {
 // Scan tells how far a full scan is.
 type Scan struct {
 	Running        bool
-	Entries, Bytes int64 // seen so far in this pass
+	Entries, Bytes int64 // compared so far in this pass; bytes are the sizes of files
+	// Equal and EqualBytes are how many of these were as the store has them, and are not handed out.
+	Equal, EqualBytes int64
 }
 
 // Problem is an entry that the source could not read.
@@ -76,8 +78,9 @@ type Peer interface {
 	// Do sends a request and calls done once with the answer; it blocks only to hold the caller back. When the link
 	// breaks done is not called.
 	Do(ctx context.Context, r *wire.Request, done func(change.Result)) error
-	// Write sends the content of a file and waits for the answer.
-	Write(ctx context.Context, r *wire.Request, c wire.Content, progress func(n int64)) (change.Result, error)
+	// Write sends the content of a file and waits for the answer. progress is told how many bytes of the content are done with
+	// since it was told before, and how many of them had to be sent.
+	Write(ctx context.Context, r *wire.Request, c wire.Content, progress func(done, sent int64)) (change.Result, error)
 	// Look lists a directory.
 	Look(ctx context.Context, dir wire.Dir, each func(wire.Entry) error) error
 	// Commit makes all that was answered before safe. purge lets the secondary forget what it kept for later.
@@ -99,8 +102,8 @@ type Store interface {
 	List(dir change.ID, after string, fn func(name string, e change.Entry) error) error
 	// Count counts the entries below a directory, up to a limit.
 	Count(dir change.ID, limit int64) (int64, error)
-	// Total is the number of all entries.
-	Total() (int64, error)
+	// Total is the number of all entries, and the bytes of their content.
+	Total() (entries, bytes int64, err error)
 	// Begin notes durably that a batch is about to touch directories.
 	Begin(gen uint64, dirs []change.ID) error
 	// Commit applies effects and ends batches, durably and at once.

@@ -11,38 +11,12 @@ import (
 // reportEvery is how often progress is told.
 const reportEvery = 500 * time.Millisecond
 
-// counters are what the loop counts. Guarded by Engine.mu.
-type counters struct {
-	entries, bytes       int64 // acknowledged
-	seenEntries          int64 // handed out by the source
-	seenBytes            int64
-	scanEntries          int64
-	scanBytes            int64
-	scanRunning, scanned bool
-	sent                 int64
-	deleted, held        int64
-	entryRate, byteRate  float64
-	lastEntries, lastB   int64
-	lastAt               time.Time
-}
-
-func (c *counters) applied(t *task, _ change.Result) {
-	if t.d.Op == change.Drop && t.d.At.Dir != change.StashID {
-		c.deleted++
-	}
-	if t.d.Object.Kind == change.File && (t.d.Op == change.Make || t.d.Op == change.Write) && t.d.Object.Size <= inlineMax {
-		c.sent += t.d.Object.Size
-	}
-}
-
-func (c *counters) committed(b *batch) {
-	c.entries += int64(len(b.places))
-	c.bytes += b.bytes
-}
-
-func (e *Engine) sent(n int64) {
+// sent counts n bytes of a task's content as done with, of which some had to be sent.
+func (e *Engine) sent(t *task, n, travelled int64) {
 	e.mu.Lock()
-	e.stats.sent += n
+	t.flowed += n
+	e.stats.flow(t.b, n)
+	e.stats.sent += travelled
 	e.mu.Unlock()
 }
 
@@ -53,14 +27,10 @@ func (e *Engine) counts(b Batch) {
 	started := b.Scan.Running && !c.scanRunning
 	ended := !b.Scan.Running && c.scanRunning
 	c.scanRunning = b.Scan.Running
-	c.scanned = c.scanned || ended
 	if b.Scan.Entries > 0 || b.Scan.Running {
-		c.scanEntries, c.scanBytes = b.Scan.Entries, b.Scan.Bytes
+		c.scan = b.Scan
 	}
-	c.seenEntries += int64(len(b.Seen))
-	for i := range b.Seen {
-		c.seenBytes += b.Seen[i].Object.Size
-	}
+	c.taking, c.takingBytes = weight(b.Seen)
 	e.mu.Unlock()
 	if started {
 		e.report(status.Event{Kind: status.ScanStarted})
@@ -96,10 +66,12 @@ func (e *Engine) rates() {
 	c := &e.stats
 	now := time.Now()
 	if d := now.Sub(c.lastAt).Seconds(); !c.lastAt.IsZero() && d > 0 {
-		c.entryRate = 0.8*c.entryRate + 0.2*float64(c.entries-c.lastEntries)/d
-		c.byteRate = 0.8*c.byteRate + 0.2*float64(c.sent-c.lastB)/d
+		c.samples++
+		weight := max(0.2, 1/float64(c.samples)) // at first the plain mean
+		c.entryRate = max(0, c.entryRate+weight*(float64(c.acked-c.lastEntries)/d-c.entryRate))
+		c.byteRate = max(0, c.byteRate+weight*(float64(c.sent-c.lastB)/d-c.byteRate))
 	}
-	c.lastAt, c.lastEntries, c.lastB = now, c.entries, c.sent
+	c.lastAt, c.lastEntries, c.lastB = now, c.acked, c.sent
 }
 
 // report tells the operator of an event, with the state of affairs.
@@ -112,37 +84,70 @@ func (e *Engine) report(ev status.Event) {
 }
 
 func (e *Engine) snapshot() status.Snapshot {
+	known, knownBytes, err := e.o.Store.Total()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := &e.stats
-	equal := max(0, c.scanEntries-c.seenEntries)
 	s := status.Snapshot{
-		Crawl: status.CrawlChangelog, Events: e.o.Events, ScanRunning: c.scanRunning,
-		EntriesDone: c.entries + equal, EntriesTotal: max(c.scanEntries, c.seenEntries, c.entries+equal),
-		BytesDone: c.bytes, BytesTotal: max(c.seenBytes, c.bytes), ContentSent: c.sent,
+		Crawl: status.CrawlChangelog, Events: e.o.Events, ScanRunning: c.scanRunning, ContentSent: c.sent,
 		Deleted: c.deleted, HeldDeletions: c.held, EntryRate: c.entryRate, ByteRate: c.byteRate,
-		Connections: len(e.o.Peers), Failing: e.o.Ledger.Count(), RecoveryPoint: e.caught,
+		Connections: len(e.o.Peers), Failing: e.o.Ledger.Count(), RecoveryPoint: e.point,
+	}
+	known = max(0, known-1) // the root is no entry
+	switch {
+	case err != nil || e.o.DryRun && e.caught.IsZero():
+		c.first(&s, c.scan.Entries)
+	case e.caught.IsZero():
+		c.first(&s, known)
+	case e.o.Once || e.o.DryRun:
+		c.later(&s, c.scan.Entries, c.scan.Bytes)
+	default:
+		c.later(&s, known, knownBytes)
 	}
 	if e.o.Wire != nil {
 		s.WireOut, s.WireIn = e.o.Wire()
 	}
 	if s.RecoveryPoint.IsZero() {
 		s.Lag = time.Since(e.started)
-	} else if e.kept > 0 || s.Failing > 0 || e.halted != "" {
+	} else if c.busy() || s.Failing > 0 || e.halted != "" {
 		s.Lag = time.Since(s.RecoveryPoint)
 	}
-	s.BacklogEntries, s.BacklogBytes = s.EntriesTotal-s.EntriesDone, s.BytesTotal-s.BytesDone
 	switch {
 	case e.dead != nil:
 		s.State = status.StateStopped
 	case e.halted != "":
 		s.State = status.StateHalted
-	case c.scanRunning:
+	case c.scanRunning && e.caught.IsZero():
 		s.State, s.Crawl = status.StateScanning, status.CrawlHybrid
-	case e.kept > 0 || e.caught.IsZero():
+	case c.busy() || e.caught.IsZero():
 		s.State = status.StateSyncing
 	default:
 		s.State = status.StateLive
 	}
 	return s
+}
+
+// dropped counts the entries that left the secondary with a name. Called with mu held, after the drop was recorded.
+func (e *Engine) dropped(d *change.Declaration) error {
+	c := &e.stats
+	n, weighed := c.weights[d.At]
+	delete(c.weights, d.At)
+	switch {
+	case d.At.Dir == change.StashID:
+		// It lost its last name when something else took that; unless it has got another since, it is gone now.
+		names, err := e.over.Names(d.Object.ID)
+		if err != nil || len(names) > 0 {
+			return err
+		}
+		n = 1
+	case c.linked[d.Object.ID] > 0:
+		if c.linked[d.Object.ID]--; c.linked[d.Object.ID] == 0 {
+			delete(c.linked, d.Object.ID)
+		}
+		return nil // it has another name since: it was renamed
+	case !weighed:
+		n = 1
+	}
+	c.deleted += n
+	return nil
 }

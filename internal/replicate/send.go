@@ -205,7 +205,7 @@ func (e *Engine) sendInline(ctx context.Context, t *task, r *wire.Request, p Pee
 	if t.d.Op == change.Write {
 		r.Op, r.Over = change.Make, t.d.Sec
 	}
-	r.Inline, r.HasInline = data, true
+	r.Inline, r.HasInline, t.inline = data, true, true
 	return e.do(ctx, t, r, p)
 }
 
@@ -262,7 +262,7 @@ func (e *Engine) stream(ctx context.Context, t *task, p Peer) error {
 			r.Replace = t.d.Unknown
 		}
 	}
-	res, err = p.Write(ctx, r, c, e.sent)
+	res, err = p.Write(ctx, r, c, func(done, sent int64) { e.sent(t, done, sent) })
 	if err != nil {
 		return e.unreadOr(ctx, t, err)
 	}

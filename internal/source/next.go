@@ -202,6 +202,8 @@ func (v *Volume) scanState() ScanState {
 	n := &v.next
 	s := ScanState{Pass: n.number}
 	if n.pass != nil {
+		// Equal first: so that it never seems to be more than was compared.
+		s.Equal, s.EqualBytes = n.pass.Equal.Load(), n.pass.EqualBytes.Load()
 		s.Running, s.Entries, s.Bytes = true, n.pass.Entries.Load(), n.pass.Bytes.Load()
 	}
 	return s

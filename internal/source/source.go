@@ -105,6 +105,8 @@ type ScanState struct {
 	Done           bool  // with this batch the pass has been handed out wholly
 	Pass           int   // 1 is the one at start
 	Entries, Bytes int64 // compared in this pass so far; bytes are the sizes of files
+	// Equal and EqualBytes are how many of these were as the index has them, and are not handed out.
+	Equal, EqualBytes int64
 }
 
 // Batch is what Next hands over at once.

@@ -25,9 +25,9 @@ func Hint(errno int, side Side, call string) string {
 func hintForCall(e syscall.Errno, side Side, call string) string {
 	switch {
 	case e == syscall.EPERM && strings.Contains(call, "chown"):
-		return "only root can give files to another owner: run the remote georep as root"
+		return "run the remote georep as root, or give --no-owner to leave owners as they come"
 	case e == syscall.EPERM && strings.Contains(call, "mknod"):
-		return "only root can make device nodes: run the remote georep as root, or --exclude the path"
+		return "run the remote georep as root, or --exclude the path"
 	case e == syscall.EPERM && strings.Contains(call, "xattr"):
 		return "only root can set trusted.* and security.* attributes: run the remote georep as root"
 	case e == syscall.EOPNOTSUPP && strings.Contains(call, "xattr"):
@@ -83,7 +83,7 @@ func hintForName(e syscall.Errno, side Side) string {
 	case syscall.ELOOP:
 		return "a symlink stands where a directory was expected, so nothing was written through it: remove the symlink on the " + string(side)
 	case syscall.EXDEV:
-		return "another file system is mounted here on the " + string(side) + ", and a mirror keeps to one: unmount it, or --exclude the path"
+		return "a mirror keeps to one file system: unmount what is mounted here on the " + string(side) + ", or --exclude the path"
 	case syscall.EEXIST:
 		return "something else took this name on the destination meanwhile: nothing to do, it is looked at again"
 	case syscall.ENOTEMPTY:

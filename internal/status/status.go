@@ -37,7 +37,7 @@ const (
 const (
 	EventsFanotify = "fanotify"
 	EventsInotify  = "inotify"
-	EventsNone     = "scan only"
+	EventsNone     = "none"
 )
 
 // Side says on which host something failed.
@@ -85,16 +85,16 @@ type Snapshot struct {
 	Crawl  Crawl  `json:"crawl,omitempty"`
 	Events string `json:"events,omitempty"` // one of the Events constants
 
-	EntriesDone  int64 `json:"entries_done"`  // acknowledged or found equal
+	EntriesDone  int64 `json:"entries_done"`  // applied on the secondary or found equal; see RecoveryPoint for what is safe there
 	EntriesTotal int64 `json:"entries_total"` // known so far: grows while ScanRunning
-	BytesDone    int64 `json:"bytes_done"`    // of file content, logical size
+	BytesDone    int64 `json:"bytes_done"`    // of file content, logical size; counts while a file is on its way
 	BytesTotal   int64 `json:"bytes_total"`   // known so far: grows while ScanRunning
-	ContentSent  int64 `json:"content_sent"`  // bytes of file content that travelled, before compression
+	ContentSent  int64 `json:"content_sent"`  // bytes of file content that travelled, before compression; what the secondary had already is not in it
 	WireOut      int64 `json:"wire_out"`      // bytes written to all connections
 	WireIn       int64 `json:"wire_in"`       // bytes read from all connections
-	Deleted      int64 `json:"deleted"`       // entries removed on the secondary
+	Deleted      int64 `json:"deleted"`       // entries removed on the secondary; a rename removes none
 
-	BacklogEntries int64 `json:"backlog_entries"` // known and not yet acknowledged
+	BacklogEntries int64 `json:"backlog_entries"` // known and not yet done, failing ones included
 	BacklogBytes   int64 `json:"backlog_bytes"`
 	Failing        int   `json:"failing"`        // entries in the failure ledger now
 	HeldDeletions  int64 `json:"held_deletions"` // deletions that wait for a person

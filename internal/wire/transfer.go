@@ -142,16 +142,17 @@ var errAnswered = errors.New("the agent has answered")
 // Write makes the content and attributes of a file what r and content say, and waits for it. What the agent has of the file already is
 // not sent: it is asked for a signature of it when the file exists there or is large. The agent checks the whole content by its
 // hash; when that fails the content is sent again with longer hashes, then whole. progress, which may be nil, is told of each
-// advance in bytes of the content, and of a new start by a negative number. Some writes may run at once, others wait for them.
+// advance in bytes of the content (of a new start by a negative number), and how many of them were sent because the agent did
+// not have them. Some writes may run at once, others wait for them.
 //
 // An error means that ctx or the link ended. What went wrong with this file only is in the result, which is marked Local
 // when reading failed or content.Unchanged said that it changed.
-func (c *Client) Write(ctx context.Context, r *Request, content Content, progress func(n int64)) (change.Result, error) {
+func (c *Client) Write(ctx context.Context, r *Request, content Content, progress func(done, sent int64)) (change.Result, error) {
 	if err := c.acquire(ctx, c.writes, 1); err != nil {
 		return change.Result{}, err
 	}
 	if progress == nil {
-		progress = func(int64) {}
+		progress = func(int64, int64) {}
 	}
 	t, err := c.write(ctx, r, content, progress)
 	if err == nil {
@@ -167,24 +168,24 @@ func (c *Client) Write(ctx context.Context, r *Request, content Content, progres
 }
 
 // write sends the content, again when it did not arrive as it should, and gives the transfer that has the final result.
-func (c *Client) write(ctx context.Context, r *Request, content Content, progress func(int64)) (*transfer, error) {
+func (c *Client) write(ctx context.Context, r *Request, content Content, progress func(done, sent int64)) (*transfer, error) {
 	if content.Size() != r.Object.Size {
 		err := fmt.Errorf("the file has %d bytes now, not %d", content.Size(), r.Object.Size)
 		return &transfer{result: (&localError{call: "read", err: err}).result()}, nil
 	}
 	for attempt := uint32(attemptFirst); ; attempt++ {
 		t := &transfer{client: c, size: content.Size(), credit: StreamWindow, changed: make(chan struct{}, 1)}
-		var sent int64
-		err := t.attempt(ctx, r, content, attempt, func(n int64) { sent += n; progress(n) })
+		var done int64
+		err := t.attempt(ctx, r, content, attempt, func(n, sent int64) { done += n; progress(n, sent) })
 		if err != nil || !t.mismatch || attempt == attemptWhole {
 			return t, err
 		}
-		progress(-sent)
+		progress(-done, 0)
 	}
 }
 
 // attempt sends the content once and waits for the result.
-func (t *transfer) attempt(ctx context.Context, r *Request, content Content, attempt uint32, progress func(int64)) error {
+func (t *transfer) attempt(ctx context.Context, r *Request, content Content, attempt uint32, progress func(done, sent int64)) error {
 	wants := attempt != attemptWhole && t.size > 0 && (r.Op == change.Write || r.Op == change.Adopt || t.size >= deltaLeast)
 	seed := t.client.seed + uint64(attempt) // so that what collided once does not do so again
 	payload, refusal := encodeRequest(nil, r, &wirepb.Transfer{WantBasis: wants, Seed: seed, Attempt: attempt})
@@ -230,7 +231,7 @@ func (t *transfer) conclude(ctx context.Context, err error) error {
 }
 
 // send sends the steps of the content and gives its hash.
-func (t *transfer) send(ctx context.Context, content Content, wants bool, seed uint64, progress func(int64)) (sum [16]byte, err error) {
+func (t *transfer) send(ctx context.Context, content Content, wants bool, seed uint64, progress func(done, sent int64)) (sum [16]byte, err error) {
 	var signature *delta.Signature
 	if wants {
 		if signature, err = t.awaitBasis(ctx); err != nil {
@@ -302,10 +303,11 @@ func (e *localError) result() *change.Result {
 type sender struct {
 	*transfer
 	ctx      context.Context
-	progress func(int64)
+	progress func(done, sent int64)
 	buf      []byte
 	last     int64 // end of the last copy
-	covered  int64 // bytes of content in buf
+	covered  int64 // bytes of content that buf stands for
+	data     int64 // those of them that are in it
 	err      error // of sending
 }
 
@@ -322,6 +324,7 @@ func (s *sender) step(op delta.Op) error {
 	}
 	s.buf = appendStep(s.buf, op, &s.last)
 	s.covered += n
+	s.data += int64(len(op.Data))
 	if len(s.buf) >= contentTarget {
 		return s.flush()
 	}
@@ -352,8 +355,8 @@ func (s *sender) flush() error {
 	if s.err == nil {
 		s.err = s.client.out.send(s.ctx, frameContent, s.stream, s.buf)
 	}
-	s.progress(s.covered)
-	s.buf, s.covered = s.buf[:0], 0
+	s.progress(s.covered, s.data)
+	s.buf, s.covered, s.data = s.buf[:0], 0, 0
 	return s.err
 }
 

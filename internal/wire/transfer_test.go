@@ -26,7 +26,7 @@ func random(seed uint64, n int) []byte {
 func write(t *testing.T, c *Client, op change.Op, name string, data []byte) change.Result {
 	t.Helper()
 	var told int64
-	got, err := c.Write(t.Context(), fileRequest(op, name, int64(len(data))), newContent(data), func(n int64) { told += n })
+	got, err := c.Write(t.Context(), fileRequest(op, name, int64(len(data))), newContent(data), func(done, _ int64) { told += done })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestCancelledWritesGiveTheirPlaceBack(t *testing.T) {
 	c := connected(t, m, ClientOptions{}, ServerOptions{})
 	for i := range 3 * MaxWrites {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := c.Write(ctx, fileRequest(change.Make, "f", 100<<20), endless{100 << 20}, func(n int64) { cancel() })
+		_, err := c.Write(ctx, fileRequest(change.Make, "f", 100<<20), endless{100 << 20}, func(int64, int64) { cancel() })
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("write %d: %v", i, err)
 		}

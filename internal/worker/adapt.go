@@ -17,9 +17,9 @@ import (
 // store makes the index the loop's store.
 type store struct{ *index.Index }
 
-func (s store) Total() (int64, error) {
-	n, _ := s.Totals()
-	return n, nil
+func (s store) Total() (entries, bytes int64, err error) {
+	entries, bytes = s.Totals()
+	return entries, bytes, nil
 }
 
 func (s store) Begin(gen uint64, dirs []change.ID) error { return s.BeginIntents(gen, dirs) }
@@ -63,23 +63,39 @@ func (l *ledger) Fail(at change.Place, f status.Failure) (status.Failure, error)
 	if err := l.l.Fail(at, entry); err != nil {
 		return f, err
 	}
-	f.Count, f.Last = f.Count+1, time.Now()
-	return f, nil
+	item, listed, err := l.l.Get(at)
+	if listed {
+		f.Count, f.First, f.Last, f.Next = int(item.Count), item.First, item.Last, item.Next
+	}
+	return f, err
 }
 
+// opRead is what the operator is told that could not be done when an entry of the source could not even be read.
+const opRead = "read"
+
+// opOf is the operation of a name; 0 for opRead.
 func opOf(name string) change.Op {
 	for op := change.Make; op <= change.Times; op++ {
 		if op.String() == name {
 			return op
 		}
 	}
-	return change.Make
+	return 0
+}
+
+func nameOf(op change.Op) string {
+	if op == 0 {
+		return opRead
+	}
+	return op.String()
 }
 
 func (l *ledger) Healed(at change.Place) (status.Failure, bool, error) {
-	before := l.l.Count()
-	err := l.l.Healed(at)
-	return status.Failure{Path: at.Name}, l.l.Count() < before, err
+	item, listed, err := l.l.Get(at)
+	if err != nil || !listed {
+		return status.Failure{}, false, err
+	}
+	return failure(item), true, l.l.Healed(at)
 }
 
 func (l *ledger) Due(now time.Time, limit int) ([]change.Place, time.Time, error) {
@@ -110,15 +126,13 @@ func (l *ledger) failures(limit int) ([]status.Failure, error) {
 
 func failure(i checkpoint.Item) status.Failure {
 	f := status.Failure{
-		Path: i.Path, Op: i.Op.String(), Call: i.Call, Errno: int(i.Errno), Error: i.Detail, Side: status.Destination,
+		Path: i.Path, Op: nameOf(i.Op), Call: i.Call, Errno: int(i.Errno), Error: i.Detail, Side: status.Destination,
 		Count: int(i.Count), First: i.First, Last: i.Last, Next: i.Next,
 	}
 	if i.Local {
 		f.Side = status.Source
 	}
-	if i.Errno != 0 {
-		f.Hint = status.Hint(int(i.Errno), f.Side, i.Call)
-	}
+	f.Hint = status.Hint(int(i.Errno), f.Side, i.Call)
 	return f
 }
 
@@ -135,11 +149,13 @@ func (v volume) Next(ctx context.Context) (replicate.Batch, error) {
 	}
 	out := replicate.Batch{
 		Seen: b.Seen, Gone: b.Gone, AbsentMore: b.AbsentMore, Empty: b.Empty, CaughtUp: b.CaughtUp, At: b.At,
-		Scan: replicate.Scan{Running: b.Scan.Running, Entries: b.Scan.Entries, Bytes: b.Scan.Bytes},
+		Scan: replicate.Scan{
+			Running: b.Scan.Running, Entries: b.Scan.Entries, Bytes: b.Scan.Bytes, Equal: b.Scan.Equal, EqualBytes: b.Scan.EqualBytes,
+		},
 	}
 	for _, p := range b.Problems {
 		out.Problems = append(out.Problems, replicate.Problem{At: p.At, Failure: status.Failure{
-			Path: p.Path, Op: "read", Call: p.Call, Errno: int(p.Errno), Error: p.Errno.Error(), Side: status.Source,
+			Path: p.Path, Op: opRead, Call: p.Call, Errno: int(p.Errno), Error: p.Errno.Error(), Side: status.Source,
 			Hint: status.Hint(int(p.Errno), status.Source, p.Call),
 		}})
 	}

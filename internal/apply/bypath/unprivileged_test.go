@@ -84,7 +84,7 @@ func TestUnprivilegedCannotGiveAway(t *testing.T) {
 			r.Inline, r.HasInline = []byte("x"), true
 		}
 		res := w.apply(r)
-		if res.Status != change.Failed || res.Errno != syscall.EPERM || !strings.Contains(res.Detail, "as root") {
+		if res.Status != change.Failed || res.Errno != syscall.EPERM || !strings.Contains(res.Detail, "root") {
 			t.Errorf("%s: %+v", name, res)
 		}
 	}

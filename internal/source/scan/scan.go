@@ -106,6 +106,8 @@ type Job struct {
 	Manner
 
 	Entries, Bytes atomic.Int64 // compared so far
+	// Equal and EqualBytes are how many of these were as the index has them.
+	Equal, EqualBytes atomic.Int64
 
 	stack   *spill.Stack // guarded by Walker.mu
 	pending int64        // directories and chunks that are not done with; guarded by Walker.mu

@@ -219,6 +219,8 @@ func (k *worker) inspect(e *entry) {
 		k.job.Entries.Add(1)
 		k.job.Bytes.Add(o.Size)
 		if old != nil && old.same(&o) && !(k.job.Checksum && o.Kind == change.File) {
+			k.job.Equal.Add(1)
+			k.job.EqualBytes.Add(o.Size)
 			if o.Kind == change.Dir && !k.job.Shallow {
 				k.below = append(k.below, k.child(old.id, e.name, o.Ctime))
 			}
