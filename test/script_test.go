@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -17,16 +16,9 @@ import (
 	"georep/internal/treetest"
 )
 
-// patience is how long a live mirror may take to do what a script waits for, on a machine that is busy with other tests.
-const patience = 60 * time.Second
-
 // TestScripts runs georep as a person types it. Each script in script/ is one story; its first lines tell which.
 func TestScripts(t *testing.T) {
-	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "georep/cmd/georep")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build georep: %v\n%s", err, out)
-	}
+	bin := filepath.Dir(georep(t))
 	testscript.Run(t, testscript.Params{
 		Dir: "script",
 		Setup: func(env *testscript.Env) error {

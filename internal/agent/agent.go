@@ -36,6 +36,7 @@ const sessionLimit = 256
 type settings struct {
 	root     string
 	session  string
+	run      uint64
 	readOnly bool
 }
 
@@ -53,6 +54,7 @@ func Run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, args []
 //
 //	--root DIR       the directory; it is made if its parent exists
 //	--session ID     the session that may work there
+//	--run N          which of the session's runs this is, from 1; agents of earlier ones are asked to go
 //	--read-only      change nothing: only listings are answered
 //
 // An error is a sentence for the person who started the mirror.
@@ -69,14 +71,16 @@ func Serve(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, versi
 		return fmt.Errorf("open standard streams: %w", err)
 	}
 	options := wire.ServerOptions{Version: version}
-	h, err := s.open(ctx, stderr)
+	life, quit := context.WithCancelCause(ctx)
+	defer quit(nil)
+	h, err := s.open(life, quit, stderr)
 	if err != nil {
 		return errors.Join(err, streams.Close())
 	}
 	if confine(s.root, s.readOnly) {
 		options.Features = append(options.Features, FeatureConfined)
 	}
-	err = wire.Serve(ctx, streams, options, h)
+	err = wire.Serve(life, streams, options, h)
 	if ctx.Err() != nil {
 		err = nil // we were asked to end
 	}
@@ -89,6 +93,7 @@ func parse(args []string) (settings, error) {
 	f.SetOutput(io.Discard)
 	f.StringVar(&s.root, "root", "", "")
 	f.StringVar(&s.session, "session", "", "")
+	f.Uint64Var(&s.run, "run", 0, "")
 	f.BoolVar(&s.readOnly, "read-only", false, "")
 	if err := f.Parse(args); err != nil {
 		return s, fmt.Errorf("the georep at the destination does not understand how it was started (%w): update it", err)
@@ -109,8 +114,8 @@ type handler interface {
 	close() error
 }
 
-// open opens the directory and claims it.
-func (s *settings) open(ctx context.Context, stderr io.Writer) (handler, error) {
+// open opens the directory and claims it. ctx is the life of the agent, and quit ends it.
+func (s *settings) open(ctx context.Context, quit context.CancelCauseFunc, stderr io.Writer) (handler, error) {
 	if !s.readOnly {
 		if err := makeRoot(s.root); err != nil {
 			return nil, err
@@ -132,7 +137,7 @@ func (s *settings) open(ctx context.Context, stderr io.Writer) (handler, error) 
 	if s.readOnly {
 		return &reader{applier, root}, nil
 	}
-	w := &writer{Applier: applier, root: root}
+	w := &writer{Applier: applier, root: root, run: s.run, life: ctx, quit: quit}
 	if s.session != "" {
 		if err := w.claim(ctx, s.session); err != nil {
 			return nil, errors.Join(err, w.close())

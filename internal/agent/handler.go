@@ -17,6 +17,11 @@ import (
 type writer struct {
 	*bypath.Applier
 	root *rooted.Root
+	run  uint64
+	life context.Context         // of the agent
+	quit context.CancelCauseFunc // ends it
+
+	watch sync.WaitGroup // looks out for a later run
 
 	mu     sync.Mutex
 	claims *claim
@@ -43,15 +48,23 @@ func (w *writer) claim(ctx context.Context, session string) error {
 	if err := w.Prepare(); err != nil {
 		return err
 	}
-	c, err := takeClaim(ctx, w.root, session, w.Sweep)
+	c, err := takeClaim(ctx, w.root, session, w.run, w.Sweep)
 	if err != nil {
 		return err
 	}
 	w.claims = c
+	w.watch.Go(func() {
+		if err := c.superseded(w.life); err != nil {
+			w.quit(err)
+		}
+	})
 	return nil
 }
 
+// close may be called when no request is carried out any more.
 func (w *writer) close() error {
+	w.quit(nil)
+	w.watch.Wait()
 	err := w.Applier.Close()
 	if w.claims != nil {
 		err = errors.Join(err, w.claims.release())

@@ -22,7 +22,6 @@ func (s *Storm) operations() []operation {
 		{"write", 8, s.rewrite},
 		{"append", 6, s.append},
 		{"overwrite", 8, s.overwrite},
-		{"overwrite keeping mtime", 2, s.overwriteQuietly},
 		{"write by mapping", 2, s.writeMapped},
 		{"hold open", 3, s.hold},
 		{"write to held", 4, s.writeHeld},
@@ -44,6 +43,9 @@ func (s *Storm) operations() []operation {
 		{"remove tree", 1, s.removeTree},
 		{"directory by file", 1, s.directoryByFile},
 		{"file by directory", 2, s.fileByDirectory},
+	}
+	if !s.o.NoQuiet {
+		table = append(table, operation{"overwrite keeping mtime", 2, s.overwriteQuietly})
 	}
 	if !s.o.NoSpecial {
 		table = append(table, operation{"mknod", 3, s.mknod})

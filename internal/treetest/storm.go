@@ -29,6 +29,8 @@ type StormOptions struct {
 	NoSpecial bool
 	// NoXattrs leaves out extended attributes and ACLs.
 	NoXattrs bool
+	// NoQuiet leaves out writes that set size and mtime back, which nobody who was not there can see but by reading all content.
+	NoQuiet bool
 	// History is how many of the last operations are kept. 0 means 20,000.
 	History int
 	// Log receives each operation as a line, when not nil.

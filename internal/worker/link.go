@@ -75,6 +75,8 @@ func (w *worker) open(ctx context.Context) (*link, error) {
 	args := []string{"agent", "--root", o.Target.Path, "--session", w.session}
 	if o.DryRun {
 		args = append(args, "--read-only")
+	} else {
+		args = append(args, "--run", strconv.FormatUint(w.runNumber, 10))
 	}
 	stream, err := o.dial(ctx, args)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -128,11 +129,13 @@ type worker struct {
 	index   *index.Index
 	ledger  *ledger
 	session string
-	links   []*link
-	volume  *source.Volume
-	limiter *rate.Limiter
-	bound   bound
-	closers []func() error
+	// runNumber counts the attempts of this session. Agents of an earlier one that are still there make room for those of a later.
+	runNumber uint64
+	links     []*link
+	volume    *source.Volume
+	limiter   *rate.Limiter
+	bound     bound
+	closers   []func() error
 }
 
 // bound is what is known of the two ends before work begins.
@@ -199,8 +202,32 @@ func (w *worker) openState(context.Context) error {
 		}
 	}
 	w.session = string(id)
+	if err := w.count(); err != nil {
+		return err
+	}
 	if w.o.BwLimit > 0 {
 		w.limiter = rate.NewLimiter(rate.Limit(w.o.BwLimit), max(64<<10, int(w.o.BwLimit/8)))
+	}
+	return nil
+}
+
+// count gives this attempt its number, durably: no later one may have the same.
+func (w *worker) count() error {
+	if w.o.DryRun {
+		return nil
+	}
+	last, found, err := w.index.Value("run")
+	if err != nil {
+		return fmt.Errorf("read the number of the run: %w", err)
+	}
+	if found {
+		if w.runNumber, err = strconv.ParseUint(string(last), 10, 64); err != nil {
+			return fmt.Errorf("read the number of the run: %w", err)
+		}
+	}
+	w.runNumber++
+	if err := w.index.SetValue("run", strconv.AppendUint(nil, w.runNumber, 10)); err != nil {
+		return fmt.Errorf("note the number of the run: %w", err)
 	}
 	return nil
 }
