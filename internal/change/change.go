@@ -53,6 +53,9 @@ func (id ID) IsUnknown() bool {
 // Ino is the inode number in an ID that NewID made.
 func (id ID) Ino() uint64 { return binary.BigEndian.Uint64(id[:8]) }
 
+// Handle is the hash of the file handle in an ID that NewID made.
+func (id ID) Handle() uint64 { return binary.BigEndian.Uint64(id[8:]) }
+
 // String is the 32 digit hexadecimal form.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 

@@ -115,18 +115,28 @@ func places(ts []*task) []change.Place {
 	return out
 }
 
-// doubt makes the store remember that the times of a directory, which its entries have changed, could not be set: what it
-// says of it must differ from the source until they are. Called with mu held.
+// doubt makes the store remember what only this task knew: that the times of a directory, which its entries have changed,
+// are wrong, or that the content of a file with equal size and times may be. Called with mu held.
 func (e *Engine) doubt(t *task) {
-	if t.d.Op != change.Times {
-		return
+	times, content := t.d.Op == change.Times, t.d.Op == change.Write && t.d.Checksum
+	if !times && !content {
+		return // the store differs from the source until it is done
 	}
-	entry, ok, err := e.over.Get(t.d.At)
-	if err != nil || !ok || entry.Kind != change.Dir {
-		return // a broken store ends the loop elsewhere; a directory that is not there will be made with its times
+	for _, at := range append([]change.Place{t.d.At}, t.d.Names...) {
+		entry, ok, err := e.over.Get(at)
+		if err != nil || !ok {
+			continue // a broken store ends the loop elsewhere; what is not there will be made whole
+		}
+		switch {
+		case times && entry.Kind == change.Dir:
+			entry.Mtime = change.Time{}
+		case content && entry.Kind == change.File:
+			entry.Racy = true
+		default:
+			continue
+		}
+		e.lay(t.b, Effect{At: at, Entry: &entry})
 	}
-	entry.Mtime = change.Time{}
-	e.lay(t.b, Effect{At: t.d.At, Entry: &entry})
 }
 
 // trace logs an answer, for those who look for the reason of something.

@@ -124,7 +124,7 @@ func (e *Engine) plan(seen []change.Observation) (*plan.Plan, error) {
 	usable := make([]change.Observation, 0, len(seen))
 	for _, o := range seen {
 		switch {
-		case !e.suspect[o.At.Dir]:
+		case !e.unseen(o.At.Dir):
 			usable = append(usable, o)
 		case o.Content:
 			e.hinted = append(e.hinted, o.At) // comparing its directory again, as for the others, would not tell
@@ -197,13 +197,13 @@ func (e *Engine) remindOf(p *plan.Plan) error {
 	var places []change.Place
 	for i := range p.Build {
 		if d := &p.Build[i]; d.Op == change.Write && d.Checksum {
-			places = append(places, d.At)
+			places = append(append(places, d.At), d.Names...)
 		}
 	}
 	return e.remind(places)
 }
 
-// remind marks files in the store as ones whose content is to be compared.
+// remind marks the files that are at places in the store as ones whose content is to be compared, under all their names.
 func (e *Engine) remind(places []change.Place) error {
 	var effects []Effect
 	for _, at := range places {
@@ -211,9 +211,22 @@ func (e *Engine) remind(places []change.Place) error {
 		if err != nil {
 			return err
 		}
-		if ok && entry.Kind == change.File && !entry.Racy {
-			entry.Racy = true
-			effects = append(effects, Effect{At: at, Entry: &entry})
+		if !ok || entry.Kind != change.File || entry.Racy {
+			continue
+		}
+		names, err := e.o.Store.Names(entry.ID)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			named, ok, err := e.o.Store.Get(name)
+			if err != nil {
+				return err
+			}
+			if ok && named.Sec == entry.Sec {
+				named.Racy = true
+				effects = append(effects, Effect{At: name, Entry: &named})
+			}
 		}
 	}
 	if len(effects) == 0 {

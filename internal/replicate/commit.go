@@ -49,7 +49,7 @@ func (e *Engine) commit(ctx context.Context, group []*batch) error {
 		e.purge = false
 		e.mu.Unlock()
 		if err := e.o.Peers[0].Commit(ctx, purge); err != nil {
-			return fmt.Errorf("sync secondary: %w", err)
+			return &PeerError{"sync the destination", err}
 		}
 	}
 	if err := e.o.Store.Commit(gens, effects); err != nil {

@@ -36,22 +36,23 @@ type Engine struct {
 	mu       sync.Mutex
 	cond     *sync.Cond // open, looks and dead change
 	over     *overlay
-	dirs     map[change.ID]whereabouts // directories known to be on the secondary
-	making   map[change.ID]*task       // directories on their way
-	makingAt map[change.Place]*task    // the same by place
-	settles  map[change.ID]int         // directories whose attributes open batches set
-	behind   []*task                   // skipped because of another task: what becomes of them is decided by who ended that one
-	lost     map[change.ID]bool        // directories that could not be made while something below them was to be: compared when they are
-	hinted   []change.Place            // files whose content is in doubt for a reason that only their observation told, and that was put off
-	places   map[change.Place]int      // places in open batches
-	ids      map[change.ID]int         // objects in open batches
-	touched  map[change.ID]int         // directories whose entries open batches change
-	open     int                       // batches not fully answered
-	kept     int                       // batches not yet committed
-	suspect  map[change.ID]bool        // directories that must be looked at before anything below is sent
-	dead     error                     // why the loop ends
-	ready    *queue                    // tasks that may be sent
-	bulk     *queue                    // tasks whose content is streamed
+	dirs     map[change.ID]whereabouts  // directories known to be on the secondary
+	making   map[change.ID]*task        // directories on their way
+	makingAt map[change.Place]*task     // the same by place
+	settles  map[change.ID]int          // directories whose attributes open batches set
+	behind   []*task                    // skipped because of another task: what becomes of them is decided by who ended that one
+	lost     map[change.ID]bool         // directories that could not be made while something below them was to be: compared when they are
+	hinted   []change.Place             // files whose content is in doubt for a reason that only their observation told, and that was put off
+	places   map[change.Place]int       // places in open batches
+	ids      map[change.ID]int          // objects in open batches
+	touched  map[change.ID]int          // directories whose entries open batches change
+	open     int                        // batches not fully answered
+	kept     int                        // batches not yet committed
+	suspect  map[change.ID]bool         // directories that must be looked at before anything below is sent
+	blind    map[change.Place]change.ID // directories that could not be looked at, by the place under which the ledger has them
+	dead     error                      // why the loop ends
+	ready    *queue                     // tasks that may be sent
+	bulk     *queue                     // tasks whose content is streamed
 	stats    counters
 	failing  map[change.Place]bool // a copy of the ledger's keys, at most failingMax
 	halted   string
@@ -81,7 +82,7 @@ func New(o Options) *Engine {
 		o: o, seed: binary.LittleEndian.Uint64(b[:]),
 		over: newOverlay(o.Store), dirs: map[change.ID]whereabouts{}, making: map[change.ID]*task{}, makingAt: map[change.Place]*task{}, settles: map[change.ID]int{},
 		places: map[change.Place]int{}, ids: map[change.ID]int{}, touched: map[change.ID]int{},
-		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, ready: newQueue(), bulk: newQueue(), failing: map[change.Place]bool{},
+		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, blind: map[change.Place]change.ID{}, ready: newQueue(), bulk: newQueue(), failing: map[change.Place]bool{},
 		halted: o.Guard.Halted, finished: make(chan *batch, 2*maxOpen), wake: make(chan struct{}, 1), started: time.Now(),
 	}
 	e.cond = sync.NewCond(&e.mu)

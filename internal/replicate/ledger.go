@@ -18,6 +18,10 @@ const idleWait = time.Minute
 // healed clears a place from the ledger.
 func (e *Engine) healed(at change.Place) error {
 	e.mu.Lock()
+	if _, blind := e.blind[at]; blind {
+		e.mu.Unlock()
+		return nil
+	}
 	is := e.failing[at] || len(e.failing) >= failingMax
 	delete(e.failing, at)
 	e.mu.Unlock()
@@ -37,6 +41,14 @@ func (e *Engine) retry() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	e.mu.Lock()
+	for _, at := range due {
+		if id, blind := e.blind[at]; blind {
+			e.suspect[id] = true
+			e.nudge()
+		}
+	}
+	e.mu.Unlock()
 	e.again(due...)
 	if len(due) > 0 {
 		return time.Second, nil // the answers move their next try on

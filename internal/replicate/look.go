@@ -9,6 +9,7 @@ import (
 
 	"georep/internal/change"
 	"georep/internal/plan"
+	"georep/internal/status"
 	"georep/internal/wire"
 )
 
@@ -75,34 +76,67 @@ func (e *Engine) look(ctx context.Context, id change.ID) error {
 		return e.o.Store.Reconciled(id) // it is not on the secondary any more
 	}
 	l := looker{e: e, id: id, seed: maphash.MakeSeed()}
-	err = e.o.Peers[0].Look(ctx, wire.Dir{Path: w.path, Sec: w.sec}, l.entry)
-	if gone := lookGone(err); gone {
+	err = e.o.Peers[0].Look(ctx, wire.Dir{Path: w.path, Sec: w.sec}, func(w wire.Entry) error {
+		l.failed = l.entry(w)
+		return l.failed
+	})
+	var remote *wire.RemoteError
+	switch {
+	case l.failed != nil:
+		return l.failed
+	case errors.Is(err, wire.ErrStale):
 		return e.lookFailed(id)
+	case errors.As(err, &remote) && id != change.StashID:
+		return e.lookBlind(id, w.path, remote)
+	case err != nil:
+		return &PeerError{fmt.Sprintf("look at %q on the destination", w.path), err}
 	}
-	if err == nil {
-		err = l.missing()
-	}
-	if err == nil {
-		err = l.self()
-	}
-	if err == nil {
-		err = l.flush()
-	}
-	if err != nil {
-		return fmt.Errorf("look at %q on the secondary: %w", w.path, err)
+	for _, step := range []func() error{l.missing, l.self, l.flush} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	if id == change.StashID {
 		return nil
 	}
+	e.mu.Lock()
+	delete(e.blind, l.at)
+	e.mu.Unlock()
 	e.rescan(id)
 	e.again(l.at) // its own state as well, of which comparing its entries says nothing
 	return e.o.Store.Reconciled(id)
 }
 
-// lookGone says whether the directory itself is not what the store thinks.
-func lookGone(err error) bool {
-	var remote *wire.RemoteError
-	return errors.Is(err, wire.ErrStale) || errors.As(err, &remote)
+// lookBlind notes that a directory cannot be listed: nothing is sent there until it can.
+func (e *Engine) lookBlind(id change.ID, path string, why *wire.RemoteError) error {
+	e.mu.Lock()
+	at, _, ok, err := e.placeOf(id)
+	if ok && err == nil {
+		e.blind[at] = id
+	}
+	e.mu.Unlock()
+	if err != nil || !ok {
+		return err
+	}
+	f := status.Failure{Path: path, Op: "look", Call: "getdents64", Errno: int(why.Errno), Error: why.Detail, Side: status.Destination}
+	if f.Path == "" {
+		f.Path = "."
+	}
+	f.Hint = status.Hint(f.Errno, f.Side, f.Call)
+	return e.fail(at, f)
+}
+
+// unseen says whether the state of a directory on the secondary is in doubt. Called with mu held.
+func (e *Engine) unseen(dir change.ID) bool {
+	if e.suspect[dir] {
+		return true
+	}
+	for _, id := range e.blind {
+		if id == dir {
+			return true
+		}
+	}
+	return false
 }
 
 // lookFailed takes a directory that is not as the store thinks out of it, and puts its parent in doubt.
@@ -141,6 +175,7 @@ type looker struct {
 	seed    maphash.Seed
 	listed  []uint64
 	effects []Effect
+	failed  error // of the store
 }
 
 func (l *looker) entry(w wire.Entry) error {
@@ -153,7 +188,7 @@ func (l *looker) entry(w wire.Entry) error {
 	if err != nil {
 		return err
 	}
-	if ok && cur.Sec == w.Object.ID {
+	if ok && (cur.Sec == w.Object.ID || w.Object.ID.IsZero()) {
 		return l.known(at, cur, &w.Object)
 	}
 	if l.id == change.StashID {
@@ -174,7 +209,13 @@ func (l *looker) entry(w wire.Entry) error {
 // declaration that was never acknowledged, or by somebody else.
 func (l *looker) known(at change.Place, cur change.Entry, o *change.Object) error {
 	sum := plan.XattrSum(o.Xattrs)
-	if cur.Mode == o.Mode && cur.UID == o.UID && cur.GID == o.GID && cur.Mtime == o.Mtime && cur.Size == o.Size && cur.XattrSum == sum || l.id == change.StashID {
+	if !o.HasXattrs {
+		sum = cur.XattrSum
+	}
+	if o.ID.IsZero() || l.id == change.StashID {
+		return nil // it could not be read, so that nothing better is known; or is of no interest
+	}
+	if cur.Mode == o.Mode && cur.UID == o.UID && cur.GID == o.GID && cur.Mtime == o.Mtime && cur.Size == o.Size && cur.XattrSum == sum {
 		return nil
 	}
 	cur.Mode, cur.UID, cur.GID, cur.Mtime, cur.Size, cur.XattrSum = o.Mode, o.UID, o.GID, o.Mtime, o.Size, sum

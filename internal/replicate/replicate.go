@@ -161,5 +161,16 @@ type Outcome struct {
 	Halted   string // why deletions were held back; "" they were not
 }
 
+// PeerError means that a peer could not be asked, or gave no answer: its link broke, or it cannot make anything safe.
+type PeerError struct {
+	Doing string
+	Err   error
+}
+
+func (p *PeerError) Error() string { return p.Doing + ": " + p.Err.Error() }
+
+// Unwrap gives the cause.
+func (p *PeerError) Unwrap() error { return p.Err }
+
 // inlineMax is the size in bytes up to which a file's content travels inside its request.
 const inlineMax = 128 << 10

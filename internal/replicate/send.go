@@ -3,7 +3,6 @@ package replicate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 
@@ -82,7 +81,7 @@ func (e *Engine) ref(at change.Place) (wire.Ref, hindrance, error) {
 	if at.IsRoot() {
 		return wire.Ref{}, hindNone, nil
 	}
-	if e.suspect[at.Dir] {
+	if e.unseen(at.Dir) {
 		return wire.Ref{}, hindSuspect, nil
 	}
 	w, ok, err := e.whereIs(at.Dir)
@@ -180,7 +179,7 @@ func (e *Engine) do(ctx context.Context, t *task, r *wire.Request, p Peer) error
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("send to secondary: %w", err)
+		return &PeerError{"send to the destination", err}
 	}
 	return nil
 }
@@ -331,5 +330,5 @@ func (e *Engine) unreadOr(ctx context.Context, t *task, err error) error {
 	if errors.As(err, &local) || errors.As(err, &entry) && entry.EntryError() || errors.Is(err, fs.ErrNotExist) {
 		return e.unread(ctx, t, err)
 	}
-	return fmt.Errorf("send to secondary: %w", err)
+	return &PeerError{"send to the destination", err}
 }

@@ -100,7 +100,12 @@ func (v *Volume) drainEvents() error {
 	}
 	v.drain.Lock()
 	defer v.drain.Unlock()
-	return v.watch.drain()
+	began := time.Now()
+	if err := v.watch.drain(); err != nil {
+		return err
+	}
+	v.pending.read(began)
+	return nil
 }
 
 // lose begins anew after events were lost.
@@ -145,6 +150,9 @@ func (w *fanotifyWatch) event(e fanotify.Event) {
 	}
 	if e.IsDir && e.Renamed {
 		w.epoch++
+	}
+	if e.Content && len(e.Target.Bytes) > 0 && !w.v.doubts.add(e.Target.Hash(), w.v.pending.ticket()) {
+		w.v.lose()
 	}
 	if len(e.Dir.Bytes) == 0 && len(e.ToDir.Bytes) == 0 {
 		w.nameless(e, 1)
@@ -254,7 +262,8 @@ func (w *fanotifyWatch) join(d *rooted.Dir, id *change.ID) (inside bool, err err
 type inotifyWatch struct {
 	*inotify.Watcher
 	v       *Volume
-	limited bool // guarded by Volume.watchMu
+	limited bool            // guarded by Volume.watchMu
+	moving  map[uint32]bool // files that are between the two events of their rename: whether their content is in doubt
 }
 
 func (w *inotifyWatch) drain() error { return w.Drain(w.event) }
@@ -272,7 +281,31 @@ func (w *inotifyWatch) event(e inotify.Event) {
 		// What happened in it while it was away, or before it was watched, has left no event.
 		deep: e.IsDir && e.Arrived,
 	}
-	w.v.pending.add(change.Place{Dir: e.Dir, Name: e.Name}, l)
+	at := change.Place{Dir: e.Dir, Name: e.Name}
+	if e.Cookie != 0 && !e.IsDir {
+		l.content = w.move(e, at) || l.content
+	}
+	w.v.pending.add(at, l)
+}
+
+// moving is about how many renames the kernel may mix at a time.
+const moving = 1024
+
+// move carries the doubt about a file's content from its old name to its new one.
+func (w *inotifyWatch) move(e inotify.Event, at change.Place) bool {
+	if e.Arrived {
+		doubt := w.moving[e.Cookie]
+		delete(w.moving, e.Cookie)
+		return doubt
+	}
+	if !w.v.pending.doubts(at) {
+		return false
+	}
+	if w.moving == nil || len(w.moving) >= moving {
+		w.moving = make(map[uint32]bool) // those were moved out of the tree
+	}
+	w.moving[e.Cookie] = true
+	return false
 }
 
 // entered is called by the walker before it lists a directory: from then on no change in it may be missed.

@@ -153,7 +153,9 @@ func (b *Batch) holds() bool {
 // finish adds to a batch whether all is handed out now, and decides whether an empty one is worth handing over.
 func (v *Volume) finish(b Batch, ready bool, wait time.Duration, now time.Time) (Batch, bool, time.Duration, error) {
 	n := &v.next
+	ticket := v.pending.ticket()
 	if caught, at := v.caughtUp(now); caught {
+		v.doubts.settle(ticket)
 		pause := restPeriod - now.Sub(n.rested)
 		if n.quiet && !ready {
 			pause = heartbeat - now.Sub(n.rested)

@@ -266,12 +266,13 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 		return
 	}
 	k.v.handOut(at)
+	doubt := o.Kind == change.File && k.v.doubts.take(o.ID)
 	if o.Kind == change.Dir {
 		k.directory(at, dirPath, &o, l)
 	} else if !l.follow {
 		k.v.relink(at, &o)
 	}
-	k.Seen = append(k.Seen, change.Observation{At: at, Object: o, Content: l.content && o.Kind == change.File, Fresh: fresh})
+	k.Seen = append(k.Seen, change.Observation{At: at, Object: o, Content: doubt || l.content && o.Kind == change.File, Fresh: fresh})
 }
 
 // directory decides whether what is below a directory must be compared.

@@ -36,6 +36,7 @@ type item struct {
 	look  look
 	seq   uint64    // order in which places came; of a lazy one when it stopped being lazy
 	since time.Time // when it came
+	after time.Time // a moment before which its first event did not happen
 	taken bool
 	tries int // looks that failed because something moved
 }
@@ -57,9 +58,10 @@ type pending struct {
 	seq   uint64
 	now   int // items with look.now
 	lost  bool
+	floor time.Time // what is noted now did not happen before this
 }
 
-func newPending() *pending { return &pending{items: make(map[change.Place]*item)} }
+func newPending() *pending { return &pending{items: make(map[change.Place]*item), floor: time.Now()} }
 
 // add puts a place in the queue.
 func (p *pending) add(at change.Place, l look) {
@@ -71,7 +73,7 @@ func (p *pending) add(at change.Place, l look) {
 			p.overflow()
 			return
 		}
-		it = &item{at: at, look: look{lazy: true, follow: true}, since: time.Now()}
+		it = &item{at: at, look: look{lazy: true, follow: true}, since: time.Now(), after: p.floor}
 		it.look.join(l)
 		p.items[at] = it
 		p.enqueue(it)
@@ -84,6 +86,14 @@ func (p *pending) add(at change.Place, l look) {
 	if wasLazy && !it.look.lazy {
 		p.enqueue(it)
 	}
+}
+
+// doubts says whether a place waits because its content may have changed.
+func (p *pending) doubts(at change.Place) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	it, ok := p.items[at]
+	return ok && it.look.content
 }
 
 func (p *pending) countNow(it *item, before bool) {
@@ -258,7 +268,14 @@ func (p *pending) behind(ticket uint64) bool {
 	return true
 }
 
-// idle says whether nothing waits but lazy places, and since when the oldest of those does (zero: none).
+// read notes that all events were read that were queued at a moment: those still to come happened after it.
+func (p *pending) read(began time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.floor = began
+}
+
+// idle says whether nothing waits but lazy places, and a moment before which none of their changes happened (zero: none wait).
 func (p *pending) idle() (idle bool, lazySince time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -272,7 +289,7 @@ func (p *pending) idle() (idle bool, lazySince time.Time) {
 	}
 	for _, it := range p.slow {
 		if !it.taken && it.look.lazy {
-			return true, it.since
+			return true, it.after
 		}
 	}
 	return true, time.Time{}

@@ -164,6 +164,7 @@ type Volume struct {
 	troubled *recent[change.ID, struct{}] // directories that could not be listed
 	known    *recent[change.ID, struct{}] // directories that were handed out and scanned
 	away     *recent[change.ID, struct{}] // directories that were moved out of the tree
+	doubts   doubts                       // objects that were written to and not looked at since
 	mounts   *recent[string, struct{}]    // paths of other file systems that were spoken of
 	handed   *recent[uint64, struct{}]    // places that were handed out, hashed
 	seed     maphash.Seed                 // of those hashes

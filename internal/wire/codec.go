@@ -299,6 +299,9 @@ func parseEntries(payload []byte) ([]Entry, error) {
 	}
 	entries := make([]Entry, len(m.Entries))
 	for i, p := range m.Entries {
+		if p.Object == nil {
+			return nil, protocolError("an entry of a listing says nothing of its object")
+		}
 		e := &entries[i]
 		e.Name = string(p.Name)
 		err := parseObject(&e.Object, p.Object)
@@ -315,6 +318,10 @@ func parseEntries(payload []byte) ([]Entry, error) {
 func validateEntry(e *Entry) error {
 	if !change.ValidName(e.Name) {
 		return fmt.Errorf("%q is no name", clean(e.Name, 300))
+	}
+	if e.Object.ID.IsZero() && e.Object.Kind <= change.Socket { // it could not be read
+		e.Object = change.Object{Kind: e.Object.Kind}
+		return nil
 	}
 	return validateObject(&e.Object, true)
 }

@@ -315,9 +315,12 @@ func (w *worker) loop(ctx context.Context) (Summary, error) {
 	}
 	cause := context.Cause(work)
 	var link *LinkError
+	var peer *replicate.PeerError
 	switch {
 	case errors.As(cause, &link):
 		return sum, link
+	case errors.As(err, &peer) && ctx.Err() == nil:
+		return sum, &LinkError{Err: w.links[0].explain(err), Transient: true}
 	case errors.Is(err, source.ErrSourceReplaced):
 		sum.Halted, sum.HaltReason = true, err.Error()
 		return sum, fmt.Errorf("%w: %w: mount or restore it and start again", ErrHalted, err)

@@ -17,7 +17,7 @@ import (
 // listBuffer is how much of a directory is read at once, in bytes.
 const listBuffer = 64 << 10
 
-// Look lists a directory with all attributes, but not the reserved one. Entries that cannot be read are left out: whoever
+// Look lists a directory with all attributes, but not the reserved one. An entry that cannot be read has no identity: whoever
 // declares something there learns why.
 func (a *Applier) Look(ctx context.Context, d wire.Dir, entry func(wire.Entry) error) error {
 	dir, err := a.openToList(d)
@@ -29,7 +29,7 @@ func (a *Applier) Look(ctx context.Context, d wire.Dir, entry func(wire.Entry) e
 	}
 	defer dir.Close()
 	isRoot, isHold := d.Path == "", d.Path == apply.Hold
-	return dir.Entries(make([]byte, listBuffer), func(name string, _ change.Kind, _ uint64) error {
+	return dir.Entries(make([]byte, listBuffer), func(name string, kind change.Kind, _ uint64) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -42,13 +42,11 @@ func (a *Applier) Look(ctx context.Context, d wire.Dir, entry func(wire.Entry) e
 			}
 		}
 		o, err := dir.Stat(name)
-		if err != nil {
+		if errors.Is(err, syscall.ENOENT) {
 			return nil
 		}
-		switch o.Kind {
-		case change.File, change.Dir, change.Symlink, change.FIFO, change.Socket, change.CharDev, change.BlockDev:
-		default:
-			return nil
+		if err != nil {
+			return entry(wire.Entry{Name: name, Object: change.Object{Kind: kind}})
 		}
 		if err := dir.ReadXattrs(name, &o); err != nil {
 			o.Xattrs, o.HasXattrs = nil, false

@@ -14,9 +14,10 @@ import (
 
 // record is one event as the kernel writes it.
 type record struct {
-	watch int32
-	mask  uint32
-	name  string // "" for the watched directory itself
+	watch  int32
+	mask   uint32
+	cookie uint32 // joins the two halves of a rename
+	name   string // "" for the watched directory itself
 }
 
 // headerSize is the size of struct inotify_event without its name.
@@ -38,9 +39,10 @@ func decode(buf []byte, fn func(record)) error {
 			name = name[:i]
 		}
 		fn(record{
-			watch: int32(binary.NativeEndian.Uint32(buf)),
-			mask:  binary.NativeEndian.Uint32(buf[4:]),
-			name:  string(name),
+			watch:  int32(binary.NativeEndian.Uint32(buf)),
+			mask:   binary.NativeEndian.Uint32(buf[4:]),
+			cookie: binary.NativeEndian.Uint32(buf[8:]),
+			name:   string(name),
 		})
 		buf = buf[headerSize+int(length):]
 	}

@@ -22,13 +22,14 @@ type Event struct {
 	Dir  change.ID // the watched directory
 	Name string    // "" for the directory itself
 
-	Created  bool // the directory gained or lost the name
-	Arrived  bool // the name came by a rename, from wherever
-	Content  bool // the content may have changed
-	Closed   bool // a writer closed the file
-	Attrib   bool // its attributes or its number of names changed
-	IsDir    bool // the object is a directory
-	Overflow bool // events were lost; nothing else is set
+	Created  bool   // the directory gained or lost the name
+	Arrived  bool   // the name came by a rename, from wherever
+	Content  bool   // the content may have changed
+	Closed   bool   // a writer closed the file
+	Attrib   bool   // its attributes or its number of names changed
+	IsDir    bool   // the object is a directory
+	Cookie   uint32 // joins the two events of a rename; 0 for others
+	Overflow bool   // events were lost; nothing else is set
 }
 
 const (
@@ -183,5 +184,6 @@ func (w *Watcher) event(r record) (e Event, ok bool) {
 		Closed:  r.mask&unix.IN_CLOSE_WRITE != 0,
 		Attrib:  r.mask&unix.IN_ATTRIB != 0,
 		IsDir:   r.mask&unix.IN_ISDIR != 0,
+		Cookie:  r.cookie,
 	}, true
 }

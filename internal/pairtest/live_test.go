@@ -1,0 +1,74 @@
+package pairtest_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"georep/internal/pairtest"
+	"georep/internal/treetest"
+)
+
+// TestStormLive changes a tree at random while it is mirrored over connections that are cut at random bytes. Whenever the mirror
+// says that nothing newer than the last change is missing, the trees are equal: "healthy" is never false.
+func TestStormLive(t *testing.T) {
+	for _, seed := range seeds(t) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { liveStorm(t, seed) })
+	}
+}
+
+func liveStorm(t *testing.T, seed uint64) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	p, err := pairtest.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Getenv("GEOREP_SEED") != "" && os.Getenv("GEOREP_SEEDS") == "" { // one storm is looked at
+		p.Options.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	r := rand.New(rand.NewPCG(seed, 11))
+	cuts := 1 + r.IntN(2)
+	limits := make(chan int64, cuts)
+	for range cuts {
+		limits <- 1 + r.Int64N(300_000)
+	}
+	limit := func() int64 {
+		select {
+		case n := <-limits:
+			return n
+		default:
+			return 0
+		}
+	}
+	s := treetest.NewStorm(seed, p.Primary, treetest.StormOptions{})
+	defer s.Close()
+	live := p.Start(ctx, limit)
+	for round := range 4 {
+		for range 5 + r.IntN(20) {
+			if err := s.Run(r.IntN(40)); err != nil {
+				t.Fatalf("storm: %v", err)
+			}
+			if _, err := os.ReadDir(p.Secondary); err != nil { // somebody reads meanwhile
+				t.Fatal(err)
+			}
+		}
+		if err := live.Equal(ctx, time.Now()); err != nil {
+			t.Fatalf("seed %d, round %d: %v", seed, round, err)
+		}
+		differences, err := p.Compare()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(differences) > 0 {
+			t.Fatalf("seed %d, round %d:\n%s", seed, round, treetest.Format(differences))
+		}
+	}
+	if err := live.Stop(); err != nil {
+		t.Fatalf("seed %d: stop: %v", seed, err)
+	}
+}
