@@ -114,6 +114,12 @@ func (v *Volume) confirmOne(dir *rooted.Dir, path string, at change.Place, left 
 
 // unconfirmed deals with candidates in a directory that cannot be opened: gone with it, or unknown.
 func (v *Volume) unconfirmed(places []change.Place, path string, err error, b *Batch) {
+	if errors.Is(err, errAstray) {
+		for _, at := range places {
+			v.pending.add(at, look{follow: true}) // it becomes a candidate again, when its directory has been found
+		}
+		return
+	}
 	if errors.Is(err, scan.ErrGone) {
 		// What the index has of the directory itself is not right any more, and says it all.
 		b.Gone = append(b.Gone, places...)

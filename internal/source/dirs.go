@@ -222,6 +222,13 @@ func (t *directories) acknowledged(id change.ID) (change.Place, bool) {
 	return change.Place{}, false
 }
 
+// forgot says whether the directory id may be in the tree although it was not found: what was remembered of it, or of one above it,
+// may have been forgotten.
+func (t *directories) forgot(id change.ID) bool {
+	s, known := t.seen.get(id)
+	return !t.seen.complete() && !(known && t.byHandle && len(s.handle.Bytes) > 0)
+}
+
 // place is where the directory at path stands: its parent's identity and its name.
 func (t *directories) place(path string) (change.Place, error) {
 	up, name := splitPath(path)

@@ -204,7 +204,8 @@ func (w *fanotifyWatch) nameless(e fanotify.Event, atLeast uint64) {
 	}
 	names, err := w.v.o.Index.Names(id)
 	if err != nil {
-		return // a pass will see it
+		w.v.RescanAll()
+		return
 	}
 	for _, at := range names {
 		if at.Dir != change.StashID {
@@ -261,9 +262,8 @@ func (w *fanotifyWatch) join(d *rooted.Dir, id *change.ID) (inside bool, err err
 // inotifyWatch turns events of single directories into places.
 type inotifyWatch struct {
 	*inotify.Watcher
-	v       *Volume
-	limited bool            // guarded by Volume.watchMu
-	moving  map[uint32]bool // files that are between the two events of their rename: whether their content is in doubt
+	v      *Volume
+	moving map[uint32]bool // files that are between the two events of their rename: whether their content is in doubt
 }
 
 func (w *inotifyWatch) drain() error { return w.Drain(w.event) }
@@ -308,6 +308,20 @@ func (w *inotifyWatch) move(e inotify.Event, at change.Place) bool {
 	return false
 }
 
+// mayBeThere says whether a directory that was not found along the names that are known may be in the tree nevertheless: then only a pass
+// can tell what the events in it were about.
+func (v *Volume) mayBeThere(id change.ID) bool {
+	switch w := v.watch.(type) {
+	case *inotifyWatch:
+		// The kernel ends the watch of a directory that is deleted. One that was moved out of the tree keeps it, and leads here once: the
+		// pass watches it again if it finds it.
+		return w.Remove(id)
+	case *fanotifyWatch:
+		return v.dirs.forgot(id)
+	}
+	return false
+}
+
 // entered is called by the walker before it lists a directory: from then on no change in it may be missed.
 func (v *Volume) entered(at scan.Dir, dir *rooted.Dir) {
 	if at.Path != "" {
@@ -322,15 +336,20 @@ func (v *Volume) entered(at scan.Dir, dir *rooted.Dir) {
 		// Its entries changed between the look at it and the begin of its watch.
 		v.pending.add(scan.Listing(at.ID), look{})
 	}
-	if !errors.Is(err, inotify.ErrLimit) {
-		return // what cannot be watched cannot be listed either, which is reported
+	if err != nil && !vanished(err) {
+		v.unwatched(err, w.Len())
 	}
-	v.watchMu.Lock()
-	defer v.watchMu.Unlock()
-	if w.limited {
+}
+
+// unwatched says once a pass that what happens in some directories is found by scanning only.
+func (v *Volume) unwatched(err error, watched int) {
+	v.blind.Store(true)
+	if !v.blinded.CompareAndSwap(false, true) {
 		return
 	}
-	w.limited = true
-	v.note(fmt.Sprintf("changes in some directories are found by scanning only (every %v): %v (%d directories are watched)",
-		v.o.ScanInterval, err, w.Len()))
+	how := "by scanning only"
+	if v.o.ScanInterval > 0 {
+		how = fmt.Sprintf("by scanning only, every %v", v.o.ScanInterval)
+	}
+	v.note(fmt.Sprintf("changes in some directories are found %s: %v (%d directories are watched)", how, err, watched))
 }

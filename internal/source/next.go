@@ -31,6 +31,8 @@ type nextState struct {
 	empty   bool         // Batch.Empty of that
 	pass    *scan.Job    // running, or ended and not yet dealt with
 	number  int          // of the pass
+	begun   time.Time    // when that began
+	whole   time.Time    // when the last pass that has ended began
 	ended   time.Time    // of the last pass
 	quiet   bool         // the last batch said CaughtUp
 	rested  time.Time    // when the last CaughtUp was said
@@ -120,7 +122,8 @@ func (v *Volume) step() (b Batch, ready bool, wait time.Duration, err error) {
 		// Events of directories that moved during the pass have been read by now, and noted as such.
 		b.Scan = v.scanState()
 		b.Scan.Running, b.Scan.Done = false, true
-		n.pass, n.ended = nil, now
+		n.pass, n.ended, n.whole = nil, now, n.begun
+		v.blind.Store(v.blinded.Load())
 		v.passing.Store(false)
 		v.away.clear()
 		ready = true
@@ -242,6 +245,8 @@ func (v *Volume) beginScans() error {
 		limit = v.limiter
 	}
 	v.passing.Store(true)
+	v.blinded.Store(false)
+	n.begun = time.Now()
 	v.troubled.clear()
 	job, err := v.walker.Pass(scan.Dir{ID: v.rootID}, scan.Manner{Doubt: want == wantDoubt, Checksum: first && v.o.Checksum, Limit: limit})
 	if err != nil {
@@ -391,8 +396,18 @@ func (v *Volume) caughtUp(now time.Time) (bool, time.Time) {
 	if _, jobs := v.walker.Oldest(); jobs {
 		return false, time.Time{}
 	}
-	if !since.IsZero() && since.Before(now) {
-		now = since
+	for _, bound := range []time.Time{since, v.unseenSince()} {
+		if !bound.IsZero() && bound.Before(now) {
+			now = bound
+		}
 	}
 	return true, now
+}
+
+// unseenSince is since when something may have happened that no event tells; zero: never.
+func (v *Volume) unseenSince() time.Time {
+	if v.watch == nil || v.blind.Load() {
+		return v.next.whole
+	}
+	return time.Time{}
 }

@@ -101,14 +101,30 @@ func (v *Volume) observe(items []*item) *looking {
 		k.lookIn(id, groups[id])
 	}
 	for _, id := range k.order {
-		at, err := v.dirs.place(k.times[id])
-		if err != nil || !k.lookAlone(at, k.times[id], id) {
-			v.pending.add(scan.Listing(id), look{})
-		}
+		k.lookItself(id, k.times[id])
 	}
 	v.pending.retry(k.moved)
 	return k
 }
+
+// lookItself looks at the state of the directory that was at a path a moment ago.
+func (k *looking) lookItself(id change.ID, path string) {
+	at, err := k.v.dirs.place(path)
+	switch {
+	case err == nil:
+		err = k.lookAlone(at, path, id)
+		if !strayed(err) {
+			return // seen, or reported
+		}
+	case !strayed(err):
+		k.v.problem(&k.Batch, scan.Listing(id), path, err)
+		return
+	}
+	k.v.pending.add(scan.Listing(id), look{})
+}
+
+// strayed says whether err means that something was not where it was looked for, and may be found elsewhere soon.
+func strayed(err error) bool { return vanished(err) && !errors.Is(err, syscall.EXDEV) }
 
 // maxTries bounds the looks that fail because something moves all the time.
 const maxTries = 20
@@ -176,16 +192,24 @@ func (k *looking) alter(id change.ID, path string) {
 
 // unreachable deals with places whose directory cannot be opened.
 func (k *looking) unreachable(id change.ID, path string, err error, items []*item) {
+	certain := errors.Is(err, scan.ErrGone) && !errors.Is(err, errAstray)
+	given := false
 	for _, it := range items {
 		switch {
-		case vanished(err) && !errors.Is(err, scan.ErrGone), errors.Is(err, errAstray) && it.tries < maxTries:
-			k.moved = append(k.moved, it)
-		case !errors.Is(err, scan.ErrGone):
+		case !strayed(err):
 			k.v.troubled.put(id, struct{}{})
 			k.v.problem(&k.Batch, it.at, change.Join(path, it.at.Name), err)
+			continue
+		case !certain && it.tries < maxTries:
+			k.moved = append(k.moved, it)
+			continue
 		case it.look.again:
 			k.Gone = append(k.Gone, it.at)
 		}
+		given = true
+	}
+	if given && !certain && k.v.mayBeThere(id) {
+		k.v.RescanAll()
 	}
 	// If it was deleted or has moved, what the index has of it is at least one place that is no longer right.
 	if at, ok := k.v.dirs.acknowledged(id); ok && errors.Is(err, scan.ErrGone) {
@@ -210,10 +234,7 @@ func (k *looking) lookAbove(id change.ID, path string) error {
 	if err := k.lookAbove(at.Dir, up); err != nil {
 		return err
 	}
-	if !k.lookAlone(at, path, id) {
-		return errAstray // it moves at this moment
-	}
-	return nil
+	return k.lookAlone(at, path, id)
 }
 
 // isPlaced says whether a directory was handed out before.
@@ -228,21 +249,33 @@ func (k *looking) isPlaced(id change.ID) bool {
 	return ok
 }
 
-// lookAlone looks at the place of the directory id.
-func (k *looking) lookAlone(at change.Place, path string, id change.ID) bool {
+// lookAlone looks at the place of the directory id. Its error is errAstray when it is not there, or else one that was reported.
+func (k *looking) lookAlone(at change.Place, path string, id change.ID) error {
 	if at.IsRoot() {
 		k.lookRoot(look{})
-		return true
+		return nil
 	}
 	up, _ := splitPath(path)
 	dir, up, err := k.v.dirs.open(at.Dir, up)
 	if err != nil {
-		return false
+		if !strayed(err) {
+			k.v.problem(&k.Batch, at, path, err)
+		}
+		return err
 	}
 	defer dir.Close()
-	before := len(k.Seen)
+	seen, problems, gone := len(k.Seen), len(k.Problems), len(k.Gone)
 	k.lookAt(dir, up, at, look{})
-	return len(k.Seen) > before && k.Seen[len(k.Seen)-1].Object.ID == id
+	switch {
+	case len(k.Seen) > seen && k.Seen[len(k.Seen)-1].Object.ID == id:
+		return nil
+	case len(k.Problems) > problems:
+		p := k.Problems[problems]
+		return &rooted.Error{Call: p.Call, Path: p.Path, Err: p.Errno}
+	case len(k.Gone) > gone:
+		return syscall.EXDEV
+	}
+	return errAstray // it moves at this moment
 }
 
 // lookAt looks at one place of the open directory dir.

@@ -2,6 +2,7 @@ package source
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -43,7 +44,9 @@ type item struct {
 
 const (
 	// maxPending bounds the places that wait. Beyond it a pass over the tree takes their place.
-	maxPending = 200_000
+	maxPending = 64 << 10
+	// maxScans bounds the directories that wait for being compared, in the same way.
+	maxScans = 4 << 10
 	// lazyDelay is how long a file that is being written to waits before it is looked at although nobody has closed it.
 	lazyDelay = time.Second
 )
@@ -52,16 +55,18 @@ const (
 type pending struct {
 	mu    sync.Mutex // guards the rest
 	items map[change.Place]*item
-	queue []*item // by seq; may hold taken ones
-	slow  []*item // lazy ones by since; may hold taken ones and such that are not lazy any more
-	scans []change.ID
+	queue []*item                // by seq; may hold taken ones
+	slow  []*item                // lazy ones by since; may hold taken ones and such that are not lazy any more
+	scans map[change.ID]struct{} // directories to be compared
 	seq   uint64
-	now   int // items with look.now
-	lost  bool
+	now   int       // items with look.now
+	lost  bool      // places were forgotten: a pass will take their place, and that of all that come until it is asked for
 	floor time.Time // what is noted now did not happen before this
 }
 
-func newPending() *pending { return &pending{items: make(map[change.Place]*item), floor: time.Now()} }
+func newPending() *pending {
+	return &pending{items: make(map[change.Place]*item), scans: make(map[change.ID]struct{}), floor: time.Now()}
+}
 
 // add puts a place in the queue.
 func (p *pending) add(at change.Place, l look) {
@@ -69,7 +74,7 @@ func (p *pending) add(at change.Place, l look) {
 	defer p.mu.Unlock()
 	it, ok := p.items[at]
 	if !ok {
-		if len(p.items) >= maxPending && !l.again {
+		if !l.again && (p.lost || len(p.items) >= maxPending) {
 			p.overflow()
 			return
 		}
@@ -115,6 +120,9 @@ func (p *pending) enqueue(it *item) {
 
 // overflow forgets what nobody waits for. The caller holds mu.
 func (p *pending) overflow() {
+	if p.lost {
+		return
+	}
 	p.lost = true
 	kept := p.queue[:0]
 	for at, it := range p.items {
@@ -131,8 +139,7 @@ func (p *pending) overflow() {
 			kept = append(kept, it)
 		}
 	}
-	clear(p.queue[len(kept):])
-	p.queue, p.slow = kept, nil
+	p.queue, p.slow = append([]*item(nil), kept...), nil // a long queue is given back
 }
 
 // takeLost says whether places were forgotten since the last call.
@@ -174,15 +181,20 @@ func (p *pending) retry(items []*item) {
 func (p *pending) addScan(dir change.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.scans = append(p.scans, dir)
+	if len(p.scans) >= maxScans {
+		p.overflow()
+		clear(p.scans)
+		return
+	}
+	p.scans[dir] = struct{}{}
 }
 
 // takeScans takes the directories to be compared.
 func (p *pending) takeScans() []change.ID {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	scans := p.scans
-	p.scans = nil
+	scans := slices.Collect(maps.Keys(p.scans))
+	clear(p.scans)
 	return scans
 }
 

@@ -64,6 +64,13 @@ func (r *recent[K, V]) none() bool {
 	return len(r.young) == 0 && len(r.old) == 0 && r.lossless
 }
 
+// complete says whether nothing was forgotten since the last clear.
+func (r *recent[K, V]) complete() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lossless
+}
+
 // prune deletes the keys that keep does not want.
 func (r *recent[K, V]) prune(keep func(K) bool) {
 	r.mu.Lock()

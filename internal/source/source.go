@@ -124,7 +124,7 @@ type Batch struct {
 	Empty bool
 	Scan  ScanState
 	// CaughtUp says that nothing is pending: all that happened before At has been handed out, and (unless Scan.Running)
-	// compared.
+	// compared. Where not every directory is watched, At is no later than the begin of the last pass.
 	CaughtUp bool
 	At       time.Time // of CaughtUp, by this host's clock
 	// Note is something that an operator should know, such as the limit of watches; "" mostly.
@@ -170,7 +170,8 @@ type Volume struct {
 	seed     maphash.Seed                 // of those hashes
 	want     atomic.Int32                 // a pass that is due: wantNone, wantPass or wantDoubt
 	passing  atomic.Bool                  // a pass is running, or its end has not been dealt with
-	watchMu  sync.Mutex                   // guards inotifyWatch.limited
+	blind    atomic.Bool                  // since the begin of the last pass that has ended, a directory could not be watched
+	blinded  atomic.Bool                  // the same, since the begin of the pass that runs, or ran last
 	stopped  <-chan struct{}              // closed by Close
 	notes    chan string                  // for Batch.Note; capacity 4
 	next     nextState                    // of Next alone

@@ -99,18 +99,19 @@ func (w *Watcher) Add(dir *rooted.Dir, id change.ID) error {
 	return nil
 }
 
-// Remove ends the watch of the directory id, if there is one.
-func (w *Watcher) Remove(id change.ID) {
+// Remove ends the watch of the directory id, and says whether there was one.
+func (w *Watcher) Remove(id change.ID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wd, ok := w.wds[id]
 	if !ok {
-		return
+		return false
 	}
 	delete(w.wds, id)
 	delete(w.dirs, wd)
 	// It fails when the kernel has ended the watch by itself, which is as good.
 	_ = w.conn.Control(func(fd uintptr) { _, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) })
+	return true
 }
 
 // Wait blocks until at least one event can be read, or until Close.

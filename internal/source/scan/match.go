@@ -85,6 +85,9 @@ func (k *worker) vanishedWide(ctx context.Context) error {
 		if _, err := k.dir.StatLite(name); errors.Is(err, fs.ErrNotExist) {
 			k.chunk.Absent = append(k.chunk.Absent, change.Place{Dir: k.at.ID, Name: name})
 		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		return k.full(ctx)
 	})
 }

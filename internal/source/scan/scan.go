@@ -81,7 +81,7 @@ type Options struct {
 	Fresh func() uint64
 	// XattrSum condenses extended attributes as the index does; nil: they are not compared.
 	XattrSum func([]change.Xattr) uint64
-	Jobs     int    // goroutines, at least 1
+	Jobs     int    // goroutines that compare at once, at least 1; there is one more, for jobs only
 	TempDir  string // for what does not fit into memory; "" is the system's
 	// Changed is called when a chunk waits, or a job has ended.
 	Changed func()
@@ -158,10 +158,10 @@ func (w *Walker) Run(ctx context.Context) error {
 	})
 	defer stop()
 	var group sync.WaitGroup
-	for i := range max(1, w.o.Jobs) {
+	for i := range max(1, w.o.Jobs) + 1 {
 		group.Go(func() {
-			// One worker is kept for jobs, so that a pass whose takers are slow does not hold them up.
-			if err := newWorker(w, i > 0 || w.o.Jobs <= 1).run(ctx); err != nil && ctx.Err() == nil {
+			// One worker more is kept for jobs, so that a pass whose takers are slow does not hold them up.
+			if err := newWorker(w, i > 0).run(ctx); err != nil && ctx.Err() == nil {
 				w.fail(err)
 				cancel()
 			}
