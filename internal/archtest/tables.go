@@ -36,10 +36,12 @@ func mayImport() map[string][]string {
 		"apply/bypath":    {"apply", "change", "delta", "rooted", "wire"},
 		// The requests of wire are the words in which the engine speaks to its peer; see docs/decisions/rooms.md.
 		"replicate": {"change", "delta", "plan", "status", "wire"},
+		// Programs of the system that bring content over; see docs/decisions/transfer.md.
+		"transfer": {"change", "dial"},
 		// The way of the operator, as far as it is built.
 		"worker": {
 			"change", "checkpoint", "config", "delta", "dial", "durable", "index", "plan", "replicate", "rooted", "source", "source/ignore",
-			"status", "wire",
+			"status", "transfer", "wire",
 		},
 		"agent":      {"apply", "apply/bypath", "change", "delta", "durable", "rooted", "wire"},
 		"cli":        {"agent", "config", "dial", "durable", "status", "worker"},

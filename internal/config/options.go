@@ -127,7 +127,7 @@ func transferOptions() []Option {
 			value: func(m *Mirror) Value { return switchValue{&m.Compress} }},
 		{Name: "sync-jobs", Group: Transfer, Default: "3", InFile: true, Help: "connections to open, and large files that travel at once, 1 to 64",
 			value: func(m *Mirror) Value { return intValue{&m.SyncJobs, 1, 64} }},
-		{Name: "sync-method", Group: Transfer, Default: "native", InFile: true, Help: "how content travels: native, rsync or tarssh",
+		{Name: "sync-method", Group: Transfer, Default: "native", InFile: true, Help: "what brings new content over: native, or the system's rsync or tar (tarssh), which georep checks",
 			Values: []string{"native", "rsync", "tarssh"},
 			value:  func(m *Mirror) Value { return choiceValue{&m.SyncMethod, []string{"native", "rsync", "tarssh"}} }},
 	}

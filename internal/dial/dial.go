@@ -49,6 +49,15 @@ func (o Options) argv() ([]string, error) {
 	if o.Host == "" || len(o.Args) == 0 {
 		return nil, errors.New("dial: neither a host with a command nor a local command")
 	}
+	argv := o.Shell()
+	if o.User != "" {
+		argv = append(argv, "-l", o.User)
+	}
+	return append(argv, "--", o.Host, Quote(o.Args)), nil
+}
+
+// Shell is the ssh command with its options, but without user, host and command: for another program that runs them itself.
+func (o Options) Shell() []string {
 	argv := []string{"ssh"}
 	if len(o.SSH) > 0 {
 		argv = append([]string(nil), o.SSH...)
@@ -63,10 +72,7 @@ func (o Options) argv() ([]string, error) {
 	if o.Port != 0 {
 		argv = append(argv, "-p", strconv.Itoa(o.Port))
 	}
-	if o.User != "" {
-		argv = append(argv, "-l", o.User)
-	}
-	return append(argv, "--", o.Host, Quote(o.Args)), nil
+	return argv
 }
 
 // Conn is a stream to the standard input and output of a program that runs. Reading and writing may be done at the same time.
@@ -188,6 +194,19 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write writes to the program's standard input. After Close it fails with os.ErrClosed.
 func (c *Conn) Write(p []byte) (int, error) { return c.in.Write(p) }
+
+// CloseWrite closes the program's standard input: for a program that ends by itself when it has read all. Close is still to
+// be called.
+func (c *Conn) CloseWrite() error { return c.in.Close() }
+
+// Terminate asks the program, and what it started, to end at once. Close is still to be called.
+func (c *Conn) Terminate() {
+	select {
+	case <-c.ended:
+	default:
+		c.kill(syscall.SIGTERM)
+	}
+}
 
 // Close closes the program's input and waits for its end, some seconds, then kills it. A Read or Write that waits returns at
 // once. The program's exit is not an error of Close: see Wait.

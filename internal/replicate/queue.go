@@ -46,6 +46,23 @@ func (q *queue) pop() *task {
 	return t
 }
 
+// more takes further tasks that are waiting now and that fit: at most n of them, with content of at most that many bytes.
+func (q *queue) more(n int, bytes int64, fits func(*task) bool) []*task {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var taken []*task
+	for len(q.tasks) > 0 && len(taken) < n && !q.closed {
+		t := q.tasks[0]
+		if bytes -= t.d.Object.Size; bytes < 0 || !fits(t) {
+			break
+		}
+		taken = append(taken, t)
+		q.tasks[0] = nil
+		q.tasks = q.tasks[1:]
+	}
+	return taken
+}
+
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true

@@ -87,6 +87,22 @@ type Peer interface {
 	Commit(ctx context.Context, purge bool) error
 }
 
+// Carrier brings content to the secondary by other means than a Peer, as a part of which Peer.Write makes the file. All methods may
+// be called at once.
+type Carrier interface {
+	// Carry brings over the content of files, and says whether it seems to have arrived. progress is told of bytes that arrived, in
+	// the files' order.
+	Carry(ctx context.Context, files []Carried, progress func(n int64)) bool
+	// Checked is told how many bytes of a carried file of that size had to be sent after all.
+	Checked(size, sent int64)
+}
+
+// Carried is a file to be carried.
+type Carried struct {
+	ID      change.ID
+	Content Content
+}
+
 // Effect is one change of the store.
 type Effect struct {
 	At    change.Place
@@ -135,6 +151,8 @@ type Options struct {
 	DryRun bool // plans are reported, nothing is sent
 	// Streams is how many large files travel at once.
 	Streams int
+	// Carrier, if given, brings over content that the secondary has nothing of, before Peer.Write does the rest.
+	Carrier Carrier
 	// Fresh says that the secondary's root is known to be empty.
 	Fresh bool
 	// Suspects are directories whose state on the secondary is not known, from before a crash.

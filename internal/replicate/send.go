@@ -224,7 +224,13 @@ func (e *Engine) bulkLoop(ctx context.Context) error {
 		if t == nil {
 			return nil
 		}
-		if err := e.stream(ctx, t, e.o.Peers[n%len(e.o.Peers)]); err != nil {
+		p, err := e.o.Peers[n%len(e.o.Peers)], error(nil)
+		if e.o.Carrier != nil && carriable(t) {
+			err = e.carry(ctx, append([]*task{t}, e.bulk.more(carryFiles-1, carryBytes-t.d.Object.Size, carriable)...), p)
+		} else {
+			err = e.stream(ctx, t, p)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -232,22 +238,11 @@ func (e *Engine) bulkLoop(ctx context.Context) error {
 
 // stream sends a file that is large, or has several names, or is to be compared first.
 func (e *Engine) stream(ctx context.Context, t *task, p Peer) error {
-	r, why, err := e.request(t)
-	if err != nil {
+	r, c, err := e.opened(ctx, t)
+	if c == nil || err != nil {
 		return err
-	}
-	if why != hindNone {
-		return e.skip(t, why)
-	}
-	if err := settle(ctx, t.d.Object.Ctime); err != nil {
-		return err
-	}
-	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
-	if err != nil {
-		return e.unread(ctx, t, err)
 	}
 	defer c.Close()
-	var res change.Result
 	if t.compare || t.d.Op == change.Adopt {
 		same, err := e.compare(ctx, r, c, p)
 		if err != nil {
@@ -261,11 +256,30 @@ func (e *Engine) stream(ctx context.Context, t *task, p Peer) error {
 			r.Replace = t.d.Unknown
 		}
 	}
-	res, err = p.Write(ctx, r, c, func(done, sent int64) { e.sent(t, done, sent) })
+	res, err := p.Write(ctx, r, c, func(done, sent int64) { e.sent(t, done, sent) })
 	if err != nil {
 		return e.unreadOr(ctx, t, err)
 	}
 	return e.end(t, res)
+}
+
+// opened resolves a task and opens its file; nothing without an error means that the task has ended here.
+func (e *Engine) opened(ctx context.Context, t *task) (*wire.Request, Content, error) {
+	r, why, err := e.request(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	if why != hindNone {
+		return nil, nil, e.skip(t, why)
+	}
+	if err := settle(ctx, t.d.Object.Ctime); err != nil {
+		return nil, nil, err
+	}
+	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
+	if err != nil {
+		return nil, nil, e.unread(ctx, t, err)
+	}
+	return r, c, nil
 }
 
 // compare asks whether the secondary has the same content already, by hash.

@@ -76,6 +76,9 @@ func (c *Content) Unchanged() error {
 	return nil
 }
 
+// FD is the file's descriptor, which is open until Close.
+func (c *Content) FD() int { return c.file.Fd() }
+
 // Object is the state of the file when it was opened, without extended attributes.
 func (c *Content) Object() change.Object { return c.was }
 

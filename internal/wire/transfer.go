@@ -186,7 +186,7 @@ func (c *Client) write(ctx context.Context, r *Request, content Content, progres
 
 // attempt sends the content once and waits for the result.
 func (t *transfer) attempt(ctx context.Context, r *Request, content Content, attempt uint32, progress func(done, sent int64)) error {
-	wants := attempt != attemptWhole && t.size > 0 && (r.Op == change.Write || r.Op == change.Adopt || t.size >= deltaLeast)
+	wants := attempt != attemptWhole && t.size > 0 && (r.Op == change.Write || r.Op == change.Adopt || r.Partial || t.size >= deltaLeast)
 	seed := t.client.seed + uint64(attempt) // so that what collided once does not do so again
 	payload, refusal := encodeRequest(nil, r, &wirepb.Transfer{WantBasis: wants, Seed: seed, Attempt: attempt})
 	if refusal != nil {

@@ -133,6 +133,9 @@ type Request struct {
 	Hash      [16]byte // xxh3-128 of the content with HashSeed, when HasHash
 	HasHash   bool
 	HashSeed  uint64
+	// Partial makes Write ask for what the agent has of the content, whatever its size: part of it came by other means. It does
+	// not travel.
+	Partial bool
 }
 
 // Cost is the most bytes that r can take on the wire before compression, and little more than it does. It does no work that

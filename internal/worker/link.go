@@ -49,7 +49,10 @@ func (o *Options) dial(ctx context.Context, args []string) (Stream, error) {
 	if o.Dial != nil {
 		return o.Dial(ctx, args)
 	}
-	d := dial.Options{User: o.Target.User, Host: o.Target.Host, Port: o.Port}
+	d, err := o.remote()
+	if err != nil {
+		return nil, err
+	}
 	if o.Target.Host == "" {
 		d.Local = append([]string{o.Executable}, args...)
 	} else {
@@ -58,13 +61,6 @@ func (o *Options) dial(ctx context.Context, args []string) (Stream, error) {
 			program = "georep"
 		}
 		d.Args = append([]string{program}, args...)
-		if o.SSHCommand != "" {
-			words, err := dial.Words(o.SSHCommand)
-			if err != nil {
-				return nil, fmt.Errorf("read --ssh-command: %w", err)
-			}
-			d.SSH = words
-		}
 	}
 	return dial.Command(ctx, d)
 }
@@ -195,12 +191,15 @@ func (w *worker) engineOptions(ctx context.Context, suspects []change.ID) replic
 	}
 	return replicate.Options{
 		Source: volume{w.volume, w.notice}, Peers: peers, Store: store{w.index}, Ledger: w.ledger,
-		Report: w.report, Log: w.o.Log, Once: w.o.Once, DryRun: w.o.DryRun, Streams: max(2, w.o.SyncJobs),
+		Report: w.report, Log: w.o.Log, Once: w.o.Once, DryRun: w.o.DryRun, Streams: max(2, w.o.SyncJobs), Carrier: w.carrier(),
 		Fresh: w.bound.fresh, Suspects: suspects, Events: w.volume.Events().String(), Stop: ctx.Done(),
 		Guard: replicate.Guard{Allow: w.o.AllowDelete, Percent: w.o.DeletePercent, Entries: w.o.DeleteEntries, Halted: w.bound.halted},
 		Wire: func() (out, in int64) {
 			for _, l := range w.links {
 				out, in = out+l.client.BytesOut(), in+l.client.BytesIn()
+			}
+			if w.carry != nil {
+				out += w.carry.Carried()
 			}
 			return out, in
 		},

@@ -25,6 +25,7 @@ import (
 	"georep/internal/rooted"
 	"georep/internal/source"
 	"georep/internal/status"
+	"georep/internal/transfer"
 )
 
 // ErrHalted means that a person must decide something; its text says what.
@@ -44,6 +45,7 @@ type Options struct {
 	Compress      bool
 	SyncJobs      int // connections, and large files that travel at once; 0: 3
 	Port          int
+	Interactive   bool   // a person is there whom ssh may ask for a password
 	SSHCommand    string // "": ssh
 	RemoteGeorep  string // "": georep
 	SyncMethod    string // native, rsync or tarssh
@@ -133,6 +135,7 @@ type worker struct {
 	runNumber uint64
 	links     []*link
 	volume    *source.Volume
+	carry     *transfer.Carrier // nil: content travels by the connections
 	limiter   *rate.Limiter
 	bound     bound
 	closers   []func() error
@@ -152,7 +155,7 @@ func (w *worker) run(ctx context.Context) (sum Summary, err error) {
 			}
 		}
 	}()
-	for _, step := range []func(context.Context) error{w.openSource, w.openState, w.connect, w.bind, w.checkSource, w.connectMore, w.observe} {
+	for _, step := range []func(context.Context) error{w.openSource, w.openState, w.connect, w.bind, w.checkSource, w.connectMore, w.observe, w.openCarrier} {
 		if err := step(ctx); err != nil {
 			if ctx.Err() != nil {
 				return Summary{}, nil

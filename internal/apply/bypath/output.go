@@ -20,10 +20,12 @@ type output struct {
 	worthless bool   // not to be kept
 }
 
-// openOutput opens what the content of a request is written to.
-func (a *Applier) openOutput(at place, r *wire.Request) (*output, error) {
-	if r.Object.Size >= partSize && !r.Object.ID.IsZero() {
-		out, err := a.openPart(r.Object.ID.String())
+// openOutput opens what the content of a request is written to. A part of a smaller file, which nobody but another program can
+// have left, is used when it is asked for.
+func (a *Applier) openOutput(at place, r *wire.Request, asked bool) (*output, error) {
+	large := r.Object.Size >= partSize
+	if (large || asked) && !r.Object.ID.IsZero() {
+		out, err := a.openPart(r.Object.ID.String(), large)
 		if out != nil || err != nil {
 			return out, err
 		}
@@ -38,20 +40,27 @@ func (a *Applier) openOutput(at place, r *wire.Request) (*output, error) {
 // partTries bounds how often a part may change hands while it is being opened.
 const partTries = 4
 
-// openPart opens the part of that name, or makes it. Nothing without an error: another transfer is writing it.
-func (a *Applier) openPart(name string) (*output, error) {
+// openPart opens the part of that name, or makes it. Nothing without an error: another transfer is writing it, or it is not there
+// and not to be made.
+func (a *Applier) openPart(name string, create bool) (*output, error) {
 	dir, err := a.part()
 	if err != nil {
 		return nil, err
 	}
 	out := &output{part: place{openDir: dir, name: name}}
 	for range partTries {
-		if out.file, err = dir.Create(name, 0o600); is(err, syscall.EEXIST) {
+		if create {
+			out.file, err = dir.Create(name, 0o600)
+		}
+		if !create || is(err, syscall.EEXIST) {
 			out.file, err = dir.OpenRW(name)
 		}
 		switch {
-		case is(err, syscall.ENOENT):
+		case is(err, syscall.ENOENT) && create:
 			continue
+		case is(err, syscall.ENOENT):
+			dir.release()
+			return nil, nil
 		case is(err, syscall.EACCES, syscall.ELOOP, syscall.EISDIR, syscall.ENXIO):
 			a.unlink(dir.Dir, name) // nothing that we could go on with
 			continue

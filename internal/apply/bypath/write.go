@@ -70,7 +70,7 @@ func (w *writing) open(ctx context.Context) (change.Result, error) {
 		err = w.hopeless(&there)
 	}
 	if err == nil && w.out == nil {
-		w.out, err = w.a.openOutput(at, r)
+		w.out, err = w.a.openOutput(at, r, w.s.Basis())
 	}
 	if err == nil {
 		err = w.openBasis(at, ok && there.Kind == change.File)

@@ -162,9 +162,9 @@ func TestSecondTransferOfTheSameFileDoesNotShareThePart(t *testing.T) {
 	at, err := w.applier.place(r.At)
 	w.must(err)
 	defer at.release()
-	one, err := w.applier.openOutput(at, r)
+	one, err := w.applier.openOutput(at, r, true)
 	w.must(err)
-	two, err := w.applier.openOutput(at, r)
+	two, err := w.applier.openOutput(at, r, true)
 	w.must(err)
 	if one.part.openDir == nil || two.part.openDir != nil {
 		t.Error("both transfers write the same part, or none does")
