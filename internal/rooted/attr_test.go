@@ -76,7 +76,7 @@ func TestAllAttributes(t *testing.T) {
 			Xattrs: xattrs("trusted.t", "2", "security.capability", string(capability()))}
 		none := change.Attr{Mode: 0o000, UID: 0, GID: 0, Mtime: change.Time{Sec: 2e9}}
 		write(t, d, "named", "x")
-		f, err := d.OpenTemp()
+		f, err := d.OpenTemp(0o600)
 		must(t, err)
 		defer f.Close()
 		_, err = f.WriteAt([]byte("x"), 0)
@@ -157,7 +157,7 @@ func TestInheritedLists(t *testing.T) {
 		if diff := cmp.Diff(attr.Xattrs, self.Xattrs); diff != "" {
 			t.Error(diff)
 		}
-		f, err := d.OpenTemp()
+		f, err := d.OpenTemp(0o600)
 		must(t, err)
 		defer f.Close()
 		want := change.Attr{Mode: 0o640, UID: 3, GID: 4, Mtime: change.Time{Sec: 5}}

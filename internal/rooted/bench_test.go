@@ -17,7 +17,7 @@ func BenchmarkCreate(b *testing.B) {
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		f, err := d.OpenTemp()
+		f, err := d.OpenTemp(0o600)
 		must(b, err)
 		_, err = f.WriteAt(content, 0)
 		must(b, err)

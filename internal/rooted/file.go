@@ -33,19 +33,43 @@ const fileFlags = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLO
 // OpenFile opens the regular file name for reading, without touching its time of access where that is allowed. It never waits. A
 // symbolic link gives ELOOP, a directory EISDIR, any other kind ENXIO, a file mounted there EXDEV.
 func (d *Dir) OpenFile(name string) (*File, error) {
+	var st unix.Statx_t
+	return d.openQuietly(name, liteMask, &st)
+}
+
+// OpenFileStat is OpenFile and Stat of the file in one call less.
+func (d *Dir) OpenFileStat(name string) (*File, change.Object, error) {
+	var st unix.Statx_t
+	f, err := d.openQuietly(name, fullMask, &st)
+	if err != nil {
+		return nil, change.Object{}, err
+	}
+	o := objectOf(&st)
+	if o.ID, err = d.root.identify(f.fd, "", unix.AT_EMPTY_PATH, &st, f.w); err != nil {
+		unix.Close(f.fd)
+		return nil, change.Object{}, err
+	}
+	return f, o, nil
+}
+
+// openQuietly opens a file for reading, leaving its time of access alone where that is allowed, and fills st.
+func (d *Dir) openQuietly(name string, mask int, st *unix.Statx_t) (*File, error) {
 	if d.root.noatime {
-		f, err := d.openFile(name, unix.O_RDONLY|unix.O_NOATIME)
+		f, err := d.openFile(name, unix.O_RDONLY|unix.O_NOATIME, mask, st)
 		if !is(err, unix.EPERM) {
 			return f, err
 		}
 	}
-	return d.openFile(name, unix.O_RDONLY)
+	return d.openFile(name, unix.O_RDONLY, mask, st)
 }
 
 // OpenRW opens the regular file name for reading and writing; errors as with OpenFile.
-func (d *Dir) OpenRW(name string) (*File, error) { return d.openFile(name, unix.O_RDWR) }
+func (d *Dir) OpenRW(name string) (*File, error) {
+	var st unix.Statx_t
+	return d.openFile(name, unix.O_RDWR, liteMask, &st)
+}
 
-func (d *Dir) openFile(name string, flags int) (*File, error) {
+func (d *Dir) openFile(name string, flags, mask int, st *unix.Statx_t) (*File, error) {
 	fd := -1
 	err := d.do("openat", name, func() (err error) {
 		fd, err = unix.Openat(d.fd, name, fileFlags|flags, 0)
@@ -55,28 +79,27 @@ func (d *Dir) openFile(name string, flags int) (*File, error) {
 		return nil, err
 	}
 	f := &File{root: d.root, fd: fd, w: where{d: d, name: name}}
-	if err := f.checkRegular(); err != nil {
+	if err := f.checkRegular(mask, st); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
 	return f, nil
 }
 
-func (f *File) checkRegular() error {
-	var st unix.Statx_t
-	err := f.root.try("statx", f.w, func() error { return errnoOrNil(statx(f.fd, "", unix.AT_EMPTY_PATH, liteMask, &st)) })
+func (f *File) checkRegular(mask int, st *unix.Statx_t) error {
+	err := f.root.try("statx", f.w, func() error { return errnoOrNil(statx(f.fd, "", unix.AT_EMPTY_PATH, mask, st)) })
 	if err != nil {
 		return err
 	}
 	switch {
-	case f.root.elsewhere(&st):
+	case f.root.elsewhere(st):
 		return f.root.failed("openat", f.w, ErrOtherDevice)
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return f.root.failed("openat", f.w, unix.EISDIR)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return f.root.failed("openat", f.w, unix.ENXIO)
 	}
-	f.sparse.learn(&st)
+	f.sparse.learn(st)
 	return nil
 }
 
@@ -155,6 +178,13 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 // Stat is the state of the file with its identity, without extended attributes.
 func (f *File) Stat() (change.Object, error) {
 	return f.root.stat(f.fd, "", unix.AT_EMPTY_PATH, f.w)
+}
+
+// StatLite is Stat by one system call: of the identity only the inode number is given.
+func (f *File) StatLite() (change.Object, error) {
+	var st unix.Statx_t
+	err := f.root.try("statx", f.w, func() error { return errnoOrNil(statx(f.fd, "", unix.AT_EMPTY_PATH, liteMask, &st)) })
+	return objectOf(&st), err
 }
 
 // ReadXattrs fills o.Xattrs like Dir.ReadXattrs.

@@ -41,7 +41,7 @@ func TestTemporaryFiles(t *testing.T) {
 		}
 		for way, r := range ways {
 			d := openDir(t, r, "dir")
-			f, err := d.OpenTemp()
+			f, err := d.OpenTemp(0o600)
 			must(t, err)
 			_, err = f.WriteAt([]byte(way), 0)
 			must(t, err)
@@ -57,7 +57,7 @@ func TestTemporaryFiles(t *testing.T) {
 			if o.ID != before.ID || o.Nlink != 2 {
 				t.Errorf("%s: %+v became %+v", way, before, o)
 			}
-			taken, err := d.OpenTemp()
+			taken, err := d.OpenTemp(0o600)
 			must(t, err)
 			wants(t, taken.LinkTo(d, way), unix.EEXIST)
 			must(t, taken.Close())
@@ -70,7 +70,7 @@ func TestTemporaryFiles(t *testing.T) {
 		if len(left) != 0 {
 			t.Errorf("left over: %v", left)
 		}
-		_, err = open(t, dir, WithFaults(noTempFiles)).Top().OpenTemp()
+		_, err = open(t, dir, WithFaults(noTempFiles)).Top().OpenTemp(0o600)
 		wants(t, err, unix.EOPNOTSUPP)
 	})
 }

@@ -86,7 +86,7 @@ func TestWithoutHandles(t *testing.T) {
 	if o.ID == change.NewID(o.ID.Ino(), 0) || self.ID != again.ID {
 		t.Errorf("%v, %v, %v", o.ID, self.ID, again.ID)
 	}
-	f, err := d.OpenTemp()
+	f, err := d.OpenTemp(0o600)
 	must(t, err)
 	must(t, f.SetAttr(own(0o640), true, true))
 	must(t, f.LinkTo(d, "new"))

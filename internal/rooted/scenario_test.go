@@ -59,7 +59,7 @@ func scenarioNames(r *Root, d *Dir) error {
 }
 
 func scenarioFiles(d *Dir) error {
-	f, err := d.OpenTemp()
+	f, err := d.OpenTemp(0o600)
 	if err != nil {
 		return err
 	}

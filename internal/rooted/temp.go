@@ -18,14 +18,15 @@ func (t *tempName) remove() {
 	_ = t.dir.Close()
 }
 
-// OpenTemp makes a file without a name on the file system of d, for reading and writing by its owner alone, to be linked when it
-// is complete. Where there are no such files it gets one in the scratch directory.
-func (d *Dir) OpenTemp() (*File, error) {
+// OpenTemp makes a file without a name on the file system of d, to be linked when it is complete. Its permission bits are those
+// of mode, less the umask's and those above 0777; nobody else can open it before it has a name. Where there are no such files it
+// gets a name in the scratch directory, and is for its owner alone.
+func (d *Dir) OpenTemp(mode uint32) (*File, error) {
 	w := where{d: d, name: "(new file)"}
 	if !d.root.named.Load() {
 		fd := -1
 		err := d.root.try("openat", w, func() (err error) {
-			fd, err = unix.Openat(d.fd, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+			fd, err = unix.Openat(d.fd, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode&0o777)
 			return err
 		})
 		if err == nil {

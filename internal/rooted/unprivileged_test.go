@@ -70,7 +70,7 @@ func TestAsNobody(t *testing.T) {
 func nobodyLinks(t *testing.T, r *Root) {
 	d := r.Top()
 	for _, name := range []string{"one", "two"} {
-		f, err := d.OpenTemp()
+		f, err := d.OpenTemp(0o600)
 		must(t, err)
 		must(t, f.LinkTo(d, name))
 		must(t, f.LinkTo(d, name+name))
@@ -80,7 +80,7 @@ func nobodyLinks(t *testing.T, r *Root) {
 	gone, err := d.OpenDir("rootsdir")
 	must(t, err)
 	defer gone.Close()
-	f, err := d.OpenTemp()
+	f, err := d.OpenTemp(0o600)
 	must(t, err)
 	defer f.Close()
 	wants(t, f.LinkTo(gone, "x"), unix.EACCES)
@@ -131,7 +131,7 @@ func nobodyCannotList(t *testing.T, r *Root) {
 	d := r.Top()
 	must(t, d.Mkdir("hidden", 0o300))
 	h := openDir(t, r, "hidden")
-	f, err := h.OpenTemp()
+	f, err := h.OpenTemp(0o600)
 	must(t, err)
 	must(t, f.LinkTo(h, "inner"))
 	must(t, f.Close())

@@ -27,28 +27,27 @@ func (v *Volume) Open(ctx context.Context, at change.Place, o change.Object) (*C
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	dir, _, err := v.dirs.open(at.Dir, "")
+	dir, err := v.opened.get(at.Dir, func() (*rooted.Dir, error) {
+		d, _, err := v.dirs.open(at.Dir, "")
+		return d, err
+	})
 	if errors.Is(err, scan.ErrGone) {
 		return nil, fmt.Errorf("open the directory of %q: %w: %w", at.Name, err, fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of %q: %w", at.Name, err)
 	}
-	defer dir.Close()
-	file, err := dir.OpenFile(at.Name)
+	file, was, err := dir.OpenFileStat(at.Name)
+	v.opened.put(dir, err != nil)
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENXIO) {
 		return nil, fmt.Errorf("%w: another object has its name: %w", err, fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, err
 	}
-	was, err := file.Stat()
-	if err == nil && was.ID != o.ID {
-		err = fmt.Errorf("open file %q: another object has its name: %w", at.Name, fs.ErrNotExist)
-	}
-	if err != nil {
+	if was.ID != o.ID {
 		file.Close()
-		return nil, err
+		return nil, fmt.Errorf("open file %q: another object has its name: %w", at.Name, fs.ErrNotExist)
 	}
 	return &Content{file: file, was: was}, nil
 }
@@ -66,7 +65,7 @@ func (c *Content) Extents(size int64, fn func(off, n int64, hole bool) error) er
 
 // Unchanged is nil as long as the file is what it was when it was opened, else ErrChanging.
 func (c *Content) Unchanged() error {
-	now, err := c.file.Stat()
+	now, err := c.file.StatLite()
 	if err != nil {
 		return fmt.Errorf("check file: %w", err)
 	}

@@ -171,6 +171,7 @@ func (v *Volume) finish(b Batch, ready bool, wait time.Duration, now time.Time) 
 				}
 			}
 			v.away.prune(func(id change.ID) bool { _, ok := v.dirs.acknowledged(id); return ok })
+			v.opened.clear()
 			n.quiet, n.rested, ready = true, now, true
 			return b, true, 0, nil
 		}

@@ -147,6 +147,7 @@ type Volume struct {
 	rootID  change.ID
 	device  uint64 // file system of the root
 	dirs    *directories
+	opened  opened // where files are being read
 	walker  *scan.Walker
 	watch   watcher // nil: scanning only
 	events  Events  // that are in use
@@ -266,6 +267,7 @@ func (v *Volume) Close() error {
 		err = v.watch.Close()
 	}
 	v.running.Wait()
+	v.opened.clear()
 	v.next.close()
 	return err
 }

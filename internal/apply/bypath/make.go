@@ -129,7 +129,7 @@ func sameNode(o, want *change.Object) bool {
 }
 
 func (a *Applier) makeFile(r *wire.Request, at place, occupied bool) (change.Result, error) {
-	f := &fresh{a: a, build: func(file *rooted.File) error { return fill(file, r) }}
+	f := &fresh{a: a, mode: r.Object.Mode, build: func(file *rooted.File) error { return fill(file, r) }}
 	defer f.close()
 	expected := func(o *change.Object) bool { return givenUp(r, o) }
 	there, err := a.put(at, f, occupancy{

@@ -107,6 +107,7 @@ func errDirInTheWay() error {
 type fresh struct {
 	a     *Applier
 	build func(*rooted.File) error // gives it its content and attributes
+	mode  uint32                   // that build will give it, as far as that is known
 	file  *rooted.File
 	// temp is its name in hold while it has one. A file that had a name and lost it could get no other.
 	temp string
@@ -117,14 +118,14 @@ func (f *fresh) make(at place) error {
 	if f.file != nil {
 		return nil
 	}
-	file, err := at.OpenTemp()
+	file, err := at.OpenTemp(f.mode)
 	if is(err, syscall.ENOENT) { // the directory for files that must have a name may be missing
 		hold, other := f.a.hold()
 		if other != nil {
 			return other
 		}
 		hold.release()
-		file, err = at.OpenTemp()
+		file, err = at.OpenTemp(f.mode)
 	}
 	if err != nil {
 		return err

@@ -214,19 +214,12 @@ func (k *worker) inspect(e *entry) {
 		return
 	}
 	fresh := k.w.o.Fresh()
-	o, err := k.dir.StatLite(e.name)
-	if err == nil {
-		k.job.Entries.Add(1)
-		k.job.Bytes.Add(o.Size)
-		if old != nil && old.same(&o) && !(k.job.Checksum && o.Kind == change.File) {
-			k.job.Equal.Add(1)
-			k.job.EqualBytes.Add(o.Size)
-			if o.Kind == change.Dir && !k.job.Shallow {
-				k.below = append(k.below, k.child(old.id, e.name, o.Ctime))
-			}
-			return
+	o, equal, err := k.differing(e.name, old)
+	if equal {
+		if o.Kind == change.Dir && !k.job.Shallow {
+			k.below = append(k.below, k.child(old.id, e.name, o.Ctime))
 		}
-		o, err = k.read(e.name)
+		return
 	}
 	switch {
 	case err == nil:
@@ -241,6 +234,27 @@ func (k *worker) inspect(e *entry) {
 	if o.Kind == change.Dir && !(k.job.Shallow && old != nil && old.id == o.ID) {
 		k.below = append(k.below, k.child(o.ID, e.name, o.Ctime))
 	}
+}
+
+// differing reads the state of an entry: by a single call if that shows that it is as the index has it.
+func (k *worker) differing(name string, old *known) (o change.Object, equal bool, err error) {
+	if old != nil {
+		if o, err = k.dir.StatLite(name); err != nil {
+			return o, false, err
+		}
+		equal = old.same(&o) && !(k.job.Checksum && o.Kind == change.File)
+	}
+	if !equal {
+		if o, err = k.read(name); err != nil {
+			return o, false, err
+		}
+	} else {
+		k.job.Equal.Add(1)
+		k.job.EqualBytes.Add(o.Size)
+	}
+	k.job.Entries.Add(1)
+	k.job.Bytes.Add(o.Size)
+	return o, equal, nil
 }
 
 // child is a directory below the one at hand.
