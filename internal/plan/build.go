@@ -306,5 +306,8 @@ func (p *planner) latest(id change.ID) (change.Place, change.Object, bool, error
 		return change.Place{}, change.Object{}, false, err
 	}
 	e, ok, err := p.view.Get(names[0])
+	if p.stashed[id] {
+		return change.Stashed(id), e.Object, ok, err
+	}
 	return names[0], e.Object, ok, err
 }

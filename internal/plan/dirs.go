@@ -11,6 +11,9 @@ func (p *planner) newPlace(dir change.ID) (change.Place, bool, error) {
 	if t := p.things[dir]; t != nil && t.seen.Object.Kind == change.Dir {
 		return t.at[0], true, nil
 	}
+	if p.stashed[dir] {
+		return change.Stashed(dir), true, nil
+	}
 	names, err := p.view.Names(dir)
 	if err != nil || len(names) == 0 {
 		return change.Place{}, false, err
@@ -97,7 +100,7 @@ func (p *planner) vacate() error {
 		}
 	}
 	for _, s := range strangers {
-		p.gone[s.Entry.ID] = true
+		p.stashed[s.Entry.ID] = true
 		p.stash(s.At, s.Entry)
 	}
 	return nil

@@ -76,7 +76,8 @@ type planner struct {
 	absent  map[change.Place]change.Entry
 	touched map[change.ID]bool
 	vacated map[change.Place]bool
-	gone    map[change.ID]bool // directories that are dropped, or wait in the stash without a new place
+	stashed map[change.ID]bool // directories that have no place but the stash for now
+	gone    map[change.ID]bool // directories that are dropped; not those that wait in the stash, which may come back
 }
 
 // Make plans one batch. Errors are the view's.
@@ -84,7 +85,7 @@ func Make(v View, seen []change.Observation) (*Plan, error) {
 	p := &planner{
 		view: v, seen: map[change.Place]*change.Observation{}, things: map[change.ID]*thing{},
 		absent: map[change.Place]change.Entry{}, touched: map[change.ID]bool{}, vacated: map[change.Place]bool{},
-		gone: map[change.ID]bool{},
+		gone: map[change.ID]bool{}, stashed: map[change.ID]bool{},
 	}
 	p.gather(seen)
 	for _, step := range []func() error{p.load, p.breakCycles, p.keep, p.vacate, p.buildDirs, p.buildRest, p.drop, p.settle} {

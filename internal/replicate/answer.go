@@ -154,6 +154,26 @@ func (e *Engine) trace(t *task, res change.Result) {
 		"answer", res.Status.String(), status.LogErrno, int(res.Errno), "batch", t.b.gen)
 }
 
+// traceSeen logs what the source saw.
+func (e *Engine) traceSeen(b Batch) {
+	if e.o.Log == nil || !e.o.Log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range b.Seen {
+		o := &b.Seen[i]
+		e.o.Log.Debug("seen", status.LogPath, e.pathOf(o.At), "dir", o.At.Dir.String(), "absent", o.Absent, "id", o.Object.ID.String(),
+			"content", o.Content, "fresh", o.Fresh, "doubted", e.unseen(o.At.Dir))
+	}
+	for _, at := range b.Gone {
+		e.o.Log.Debug("gone", status.LogPath, e.pathOf(at), "dir", at.Dir.String())
+	}
+	if b.CaughtUp {
+		e.o.Log.Debug("source caught up", "at", b.At)
+	}
+}
+
 // pathOf names a place for a person. Called with mu held.
 func (e *Engine) pathOf(at change.Place) string {
 	if at.IsRoot() {

@@ -54,6 +54,7 @@ func (e *Engine) take(b Batch) error {
 		return err
 	}
 	e.counts(b)
+	e.traceSeen(b)
 	var present, absent []change.Observation
 	for _, o := range b.Seen {
 		if o.Absent {

@@ -9,8 +9,8 @@ import (
 // maxDoubts bounds the objects whose content is in doubt. Beyond it a pass over the tree takes their place.
 const maxDoubts = 1 << 16
 
-// doubts remembers which objects were written to, until they are looked at. The event told a name, but by the time of the
-// look the object may be found under another one only.
+// doubts remembers which objects were written to, or changed under a name that the event did not tell, until they are looked
+// at. By the time of the look an object may be found under another name only.
 type doubts struct {
 	mu      sync.Mutex
 	objects map[uint64]uint64 // hash of the handle, to the ticket with which it came
@@ -31,13 +31,21 @@ func (d *doubts) add(handle, ticket uint64) bool {
 	return true
 }
 
-// take says whether the content of an object is in doubt, and forgets that.
-func (d *doubts) take(id change.ID) bool {
+// take says whether an object is in doubt, and since when, and forgets that.
+func (d *doubts) take(id change.ID) (ticket uint64, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := id.Handle()
-	_, ok := d.objects[h]
+	ticket, ok = d.objects[h]
 	delete(d.objects, h)
+	return ticket, ok
+}
+
+// has says whether an object is in doubt.
+func (d *doubts) has(id change.ID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.objects[id.Handle()]
 	return ok
 }
 

@@ -151,7 +151,7 @@ func (w *fanotifyWatch) event(e fanotify.Event) {
 	if e.IsDir && e.Renamed {
 		w.epoch++
 	}
-	if e.Content && len(e.Target.Bytes) > 0 && !w.v.doubts.add(e.Target.Hash(), w.v.pending.ticket()) {
+	if (e.Content || len(e.Dir.Bytes) == 0) && len(e.Target.Bytes) > 0 && !w.v.doubts.add(e.Target.Hash(), w.v.pending.ticket()) {
 		w.v.lose()
 	}
 	if len(e.Dir.Bytes) == 0 && len(e.ToDir.Bytes) == 0 {
@@ -202,15 +202,13 @@ func (w *fanotifyWatch) nameless(e fanotify.Event, atLeast uint64) {
 	if err != nil || links < atLeast {
 		return // it is gone, and its last name with an event of its own
 	}
-	names, err := w.v.o.Index.Names(id)
+	names, err := w.v.namesOf(id)
 	if err != nil {
 		w.v.RescanAll()
 		return
 	}
 	for _, at := range names {
-		if at.Dir != change.StashID {
-			w.v.pending.add(at, look{content: e.Content, follow: true})
-		}
+		w.v.pending.add(at, look{content: e.Content, follow: true})
 	}
 }
 

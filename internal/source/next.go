@@ -311,11 +311,15 @@ func (v *Volume) takeChunk(b *Batch, c scan.Chunk) error {
 	for i := range c.Seen {
 		o := &c.Seen[i]
 		v.handOut(o.At)
+		v.linked(o.At, &o.Object)
 		if o.Object.Kind == change.Dir {
 			v.dirs.saw(o.Object.ID, o.At.Dir, o.At.Name)
 			v.known.put(o.Object.ID, struct{}{})
 		} else {
 			v.relink(o.At, &o.Object)
+			if v.doubts.has(o.Object.ID) {
+				v.pending.add(o.At, look{content: true, follow: true}) // it may have changed since the walker saw it
+			}
 		}
 	}
 	b.Seen = append(b.Seen, c.Seen...)

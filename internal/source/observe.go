@@ -281,6 +281,7 @@ func (k *looking) lookAlone(at change.Place, path string, id change.ID) error {
 // lookAt looks at one place of the open directory dir.
 func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l look) {
 	fresh := k.v.tick()
+	ticket := k.v.pending.ticket()
 	o, err := dir.Stat(at.Name)
 	if err == nil && k.v.excluded(dirPath, at.Name, o.Kind == change.Dir) {
 		k.outside(at, l)
@@ -299,13 +300,17 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 		return
 	}
 	k.v.handOut(at)
-	doubt := o.Kind == change.File && k.v.doubts.take(o.ID)
+	k.v.linked(at, &o)
+	came, doubt := k.v.doubts.take(o.ID)
+	if doubt && came > ticket {
+		k.v.pending.add(at, look{content: true, follow: true}) // it changed since it was looked at, perhaps under another name
+	}
 	if o.Kind == change.Dir {
 		k.directory(at, dirPath, &o, l)
 	} else if !l.follow {
 		k.v.relink(at, &o)
 	}
-	k.Seen = append(k.Seen, change.Observation{At: at, Object: o, Content: doubt || l.content && o.Kind == change.File, Fresh: fresh})
+	k.Seen = append(k.Seen, change.Observation{At: at, Object: o, Content: (doubt || l.content) && o.Kind == change.File, Fresh: fresh})
 }
 
 // directory decides whether what is below a directory must be compared.
@@ -324,6 +329,9 @@ func (k *looking) directory(at change.Place, dirPath string, o *change.Object, l
 func (k *looking) missing(at change.Place, l look) {
 	if l.again || k.v.wasHandedOut(at) || k.acknowledged(at) {
 		k.absent = append(k.absent, at)
+	}
+	if !l.follow {
+		k.v.lookElsewhere(at, l.content)
 	}
 }
 

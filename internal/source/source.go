@@ -162,20 +162,22 @@ type Volume struct {
 	running sync.WaitGroup
 	failure chan error // why a goroutine ended; capacity 2
 
-	troubled *recent[change.ID, struct{}] // directories that could not be listed
-	known    *recent[change.ID, struct{}] // directories that were handed out and scanned
-	away     *recent[change.ID, struct{}] // directories that were moved out of the tree
-	doubts   doubts                       // objects that were written to and not looked at since
-	mounts   *recent[string, struct{}]    // paths of other file systems that were spoken of
-	handed   *recent[uint64, struct{}]    // places that were handed out, hashed
-	seed     maphash.Seed                 // of those hashes
-	want     atomic.Int32                 // a pass that is due: wantNone, wantPass or wantDoubt
-	passing  atomic.Bool                  // a pass is running, or its end has not been dealt with
-	blind    atomic.Bool                  // since the begin of the last pass that has ended, a directory could not be watched
-	blinded  atomic.Bool                  // the same, since the begin of the pass that runs, or ran last
-	stopped  <-chan struct{}              // closed by Close
-	notes    chan string                  // for Batch.Note; capacity 4
-	next     nextState                    // of Next alone
+	troubled *recent[change.ID, struct{}]       // directories that could not be listed
+	known    *recent[change.ID, struct{}]       // directories that were handed out and scanned
+	away     *recent[change.ID, struct{}]       // directories that were moved out of the tree
+	doubts   doubts                             // objects that were written to and not looked at since
+	mounts   *recent[string, struct{}]          // paths of other file systems that were spoken of
+	handed   *recent[uint64, struct{}]          // places that were handed out, hashed
+	links    *recent[change.ID, []change.Place] // names of objects with several that were handed out
+	linkAt   *recent[uint64, change.ID]         // objects of those, by the hash of the place
+	seed     maphash.Seed                       // of those hashes
+	want     atomic.Int32                       // a pass that is due: wantNone, wantPass or wantDoubt
+	passing  atomic.Bool                        // a pass is running, or its end has not been dealt with
+	blind    atomic.Bool                        // since the begin of the last pass that has ended, a directory could not be watched
+	blinded  atomic.Bool                        // the same, since the begin of the pass that runs, or ran last
+	stopped  <-chan struct{}                    // closed by Close
+	notes    chan string                        // for Batch.Note; capacity 4
+	next     nextState                          // of Next alone
 }
 
 // New begins to observe. ctx bounds the start only; Close ends everything. With Events Fanotify or Inotify an error of it is
@@ -197,6 +199,7 @@ func New(ctx context.Context, o Options) (*Volume, error) {
 		o: o, rootID: root.ID, device: device, pending: newPending(), wake: make(chan struct{}, 1), failure: make(chan error, 2),
 		troubled: newRecent[change.ID, struct{}](4096), known: newRecent[change.ID, struct{}](64 << 10),
 		away: newRecent[change.ID, struct{}](4096), notes: make(chan string, 4),
+		links: newRecent[change.ID, []change.Place](64 << 10), linkAt: newRecent[uint64, change.ID](64 << 10),
 		mounts: newRecent[string, struct{}](256), handed: newRecent[uint64, struct{}](128 << 10), seed: maphash.MakeSeed(),
 	}
 	v.want.Store(wantPass)

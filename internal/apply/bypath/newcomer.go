@@ -309,4 +309,14 @@ func (l another) over(at place) error {
 type mover struct{ from place }
 
 func (m mover) take(at place) error { return rename(m.from.Dir, m.from.name, at.Dir, at.name) }
-func (m mover) over(at place) error { return m.from.Rename(m.from.name, at.Dir, at.name, 0) }
+func (m mover) over(at place) error {
+	err := m.from.Rename(m.from.name, at.Dir, at.name, 0)
+	if !is(err, syscall.ENOTDIR) {
+		return err
+	}
+	// A directory comes in the place of something else, which is kept under another name: rename(2) does not do that in one step.
+	if err := at.Unlink(at.name); err != nil && !is(err, syscall.ENOENT) {
+		return err
+	}
+	return m.take(at)
+}

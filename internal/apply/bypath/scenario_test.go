@@ -199,6 +199,11 @@ func nameScenarios() []scenario {
 			w.dir("from/a", "to/b")
 			return &wire.Request{Op: change.Move, At: w.at("to"), From: w.at("from"), Sec: w.sec("from"), Object: dirOf(1), Replace: true, MayRemove: true}
 		}, want: "to: directory...\nto/a: directory...", kept: 1, stepwise: true},
+		{name: "move directory over an unknown file", given: func(w *world) *wire.Request {
+			w.dir("from/a")
+			w.file("to", "a file")
+			return &wire.Request{Op: change.Move, At: w.at("to"), From: w.at("from"), Sec: w.sec("from"), Object: dirOf(1), Replace: true}
+		}, want: "to: directory...\nto/a: directory...", kept: 1, stepwise: true},
 		{name: "move into the stash", given: func(w *world) *wire.Request {
 			w.dir("from/a")
 			return &wire.Request{Op: change.Move, At: w.at(apply.Hold + "/" + id(1).String()), From: w.at("from"), Sec: w.sec("from"), Object: dirOf(1)}
