@@ -99,7 +99,7 @@ func changes() []change {
 		{"swapped stretches", noise, swap(noise, 1<<20+7, 300001)},
 		{"shuffled blocks", small, shuffle(small, block)},
 		{"shuffled pages", data, shuffle(data, 8192)},
-		{"one of a few blocks, often", small[:4*block], bytes.Repeat(shuffle(small[:4*block], block), 200)},
+		{"some blocks, often", small[:60*block], bytes.Repeat(shuffle(small[:60*block], block), 14)},
 		{"log that grew", log[:3<<20], log},
 		{"log rotated", log, log[2<<20:]},
 		{"log edited", log, insert(log, 100, 20)},

@@ -39,25 +39,26 @@ type Params struct {
 
 // Choose gives the parameters for a basis of basisSize bytes and a target of about targetSize bytes.
 //
-// The block is rsync's and the bytes of an entry are no more than rsync's: enough that a wrong match happens in fewer than
-// one of a thousand files. How they are divided is ours: of the rolling hash as many that a search hardly ever
-// computes a strong hash in vain.
+// The block is rsync's, but smaller in files of less than 40 KiB, where rsync's would be a good part of the file. The bytes of an entry
+// are no more than rsync's: enough that a wrong match happens in fewer than one of a thousand files. How they are divided is ours: of the
+// rolling hash as many that a search hardly ever computes a strong hash in vain.
 func Choose(basisSize, targetSize int64, seed uint64) Params {
 	basisSize = max(basisSize, 0)
 	p := Params{Block: blockFor(basisSize), Seed: seed}
 	// The number of pairs (place in the target, block of the basis) that could match wrongly, as a power of two, and ten
 	// bits more. A target much larger than the basis is worth the longer entries, of which it needs few.
 	pairs := log2(basisSize) + log2(max(basisSize, targetSize)) - log2(int64(p.Block)) + 10
-	total := max((pairs+8)/8, 4+minStrong)
-	p.Roll = min(max((log2(basisSize)+2+7)/8, 4), maxRoll)
+	total := max((pairs+8)/8, minRoll+minStrong)
+	p.Roll = min(max((log2(basisSize)+2+7)/8, minRoll), maxRoll)
 	p.Strong = min(max(total-p.Roll, minStrong), maxStrong)
 	return p
 }
 
-// blockFor is rsync's choice, the square root of the size in steps of 8, with larger blocks where rsync's would be more than MaxBlocks.
+// blockFor is rsync's choice, the square root of the size in steps of 8, with larger blocks where rsync's would be more than MaxBlocks. In
+// small files, which change at a place or two, a smaller block costs less in the signature than it saves in data.
 func blockFor(size int64) int {
 	if size <= rsyncBlock*rsyncBlock {
-		return rsyncBlock
+		return min(max(int(squareRoot(12*size))&^3, minBlock), rsyncBlock)
 	}
 	for block := int64(sameBlock); block < MaxBlock; block *= 2 {
 		if size > block*MaxBlocks {

@@ -7,7 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestChooseCostsNoMoreThanRsync checks, for all sizes, that a signature has no more bytes than rsync's, as rsync 3 computes them.
+// TestChooseCostsNoMoreThanRsync checks, for all sizes, that a signature and one changed block have no more bytes than rsync's, as rsync 3
+// computes them; and the signature alone where the blocks are rsync's.
 func TestChooseCostsNoMoreThanRsync(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.Int64Range(0, 1<<rapid.IntRange(1, 62).Draw(t, "magnitude")).Draw(t, "size")
@@ -27,8 +28,12 @@ func TestChooseCostsNoMoreThanRsync(t *testing.T) {
 		}
 		b := 10 + 2*log2(size) - log2(block)
 		strong := min(max((b+1-32+7)/8, 2), 16)
-		if size <= sameBlock*MaxBlocks && int64(p.Block) != block {
+		if size > 40<<10 && size <= sameBlock*MaxBlocks && int64(p.Block) != block || int64(p.Block) > block && size <= sameBlock*MaxBlocks {
 			t.Fatalf("size %d: block %d, rsync's is %d", size, p.Block, block)
+		}
+		theirs := (size+block-1)/block*int64(4+strong) + min(block, size)
+		if ours := int64(p.SignatureSize(size)) + min(int64(p.Block), size); size > 100 && size <= 40<<10 && ours > theirs {
+			t.Fatalf("size %d: a signature and a block of %d bytes, rsync's %d", size, ours, theirs)
 		}
 		if p.Roll+p.Strong > 4+strong {
 			t.Fatalf("size %d: entries of %d bytes, rsync's have %d", size, p.Roll+p.Strong, 4+strong)

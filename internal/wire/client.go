@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +23,7 @@ import (
 const (
 	featureZstd    = "zstd"
 	optionCompress = "compress"
+	optionSeed     = "seed"
 	optionSession  = "session."
 )
 
@@ -125,6 +127,7 @@ func (c *Client) greet(ctx context.Context, o ClientOptions) (rest []byte, err e
 	for k, v := range o.Options {
 		mine.Options[optionSession+k] = v
 	}
+	mine.Options[optionSeed] = strconv.FormatUint(c.seed, 16)
 	if o.Compress {
 		mine.Options[optionCompress] = featureZstd
 	}

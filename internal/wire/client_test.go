@@ -99,7 +99,7 @@ func genRequest(t *rapid.T) *Request {
 	o := &r.Object
 	o.ID, o.Kind = id.Draw(t, "object"), rapid.SampledFrom([]change.Kind{1, 2, 4, 6, 8, 10, 12}).Draw(t, "kind")
 	o.Mode, o.UID, o.GID = rapid.Uint32Range(0, 0o7777).Draw(t, "mode"), rapid.Uint32().Draw(t, "uid"), rapid.Uint32().Draw(t, "gid")
-	o.Mtime, o.Ctime = moment.Draw(t, "mtime"), moment.Draw(t, "ctime")
+	o.Mtime = moment.Draw(t, "mtime")
 	o.Size, o.Blocks = rapid.Int64Range(0, 1<<62).Draw(t, "size"), rapid.Int64Range(0, 1<<62).Draw(t, "blocks")
 	o.Rdev, o.Nlink = rapid.Uint64().Draw(t, "rdev"), rapid.Uint32().Draw(t, "nlink")
 	if o.Kind == change.Symlink {

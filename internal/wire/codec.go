@@ -88,18 +88,21 @@ func decodeMessage(payload []byte, m proto.Message, what string) error {
 	return nil
 }
 
+// idBytes is an identity as it is sent: an inode's number comes first in it, so most begin with zeros, which are left out.
 func idBytes(id *change.ID) []byte {
-	if id.IsZero() {
-		return nil
+	for i := range id {
+		if id[i] != 0 {
+			return id[i:]
+		}
 	}
-	return id[:]
+	return nil
 }
 
 func parseID(id *change.ID, b []byte) error {
-	if len(b) != 0 && len(b) != len(id) {
+	if len(b) > len(id) {
 		return fmt.Errorf("an identity has %d bytes", len(b))
 	}
-	copy(id[:], b)
+	copy(id[len(id)-len(b):], b)
 	return nil
 }
 
@@ -114,6 +117,7 @@ func requestMessage(r *Request, transfer *wirepb.Transfer) *wirepb.Request {
 		HasInline: r.HasInline, Inline: r.Inline,
 		Transfer: transfer,
 	}
+	m.Object.CtimeSec, m.Object.CtimeNsec = 0, 0 // nobody can set it
 	if !r.From.IsRoot() {
 		m.FromPath, m.FromSec, m.FromName = []byte(r.From.Dir.Path), idBytes(&r.From.Dir.Sec), []byte(r.From.Name)
 	}

@@ -150,7 +150,7 @@ func hostileRequests(t testing.TB) map[string][]byte {
 		"a climbing link":  bad(func(m *wirepb.Request) { m.FromPath = []byte(".."); m.FromName = []byte("x") }),
 		"a climbing name":  bad(func(m *wirepb.Request) { m.Names = []*wirepb.Ref{{Path: []byte("../x"), Name: []byte("y")}} }),
 		"an empty name":    bad(func(m *wirepb.Request) { m.Names = []*wirepb.Ref{{}} }),
-		"a short identity": bad(func(m *wirepb.Request) { m.Sec = []byte("short") }),
+		"a long identity":  bad(func(m *wirepb.Request) { m.Sec = []byte("seventeen letters") }),
 		"a negative size":  bad(func(m *wirepb.Request) { m.Object.Size = -1 }),
 		"a mode":           bad(func(m *wirepb.Request) { m.Object.Mode = 0o170644 }),
 		"a kind":           bad(func(m *wirepb.Request) { m.Object.Kind = 3 }),
@@ -168,6 +168,14 @@ func hostileRequests(t testing.TB) map[string][]byte {
 		"a short sum":        bad(func(m *wirepb.Request) { m.Hash = []byte("short") }),
 	}
 }
+
+// The kinds of steps, as docs/protocol.md has them.
+const (
+	stepCopy = iota
+	stepData
+	stepHole
+	stepBlock
+)
 
 func appendStepBytes(length uint64, kind uint64) []byte {
 	return binary.AppendUvarint(nil, length<<2|kind)
@@ -213,7 +221,7 @@ func TestHostileContent(t *testing.T) {
 		"giant hole":           appendStepBytes(1<<61, stepHole),
 		"empty step":           appendStepBytes(0, stepHole),
 		"torn data":            appendStepBytes(100, stepData),
-		"unknown step":         appendStepBytes(1, 3),
+		"block without basis":  appendStepBytes(1, stepBlock),
 		"copy before":          binary.AppendVarint(appendStepBytes(1, stepCopy), -1),
 		"copy beyond":          binary.AppendVarint(appendStepBytes(1<<30, stepCopy), 1<<62+1<<61+(1<<61-1)),
 		"torn copy":            appendStepBytes(1, stepCopy),
@@ -280,7 +288,7 @@ func hostileAgents(t testing.TB) map[string][]byte {
 		"a result twice":      bytes.Repeat(message(t, frameResult, 1, &wirepb.Result{Status: 1}), 2),
 		"a status":            message(t, frameResult, 1, &wirepb.Result{Status: 9}),
 		"an errno":            message(t, frameResult, 1, &wirepb.Result{Status: 4, Errno: 1 << 31}),
-		"an identity":         message(t, frameResult, 1, &wirepb.Result{Status: 1, Sec: []byte("x")}),
+		"an identity":         message(t, frameResult, 1, &wirepb.Result{Status: 1, Sec: []byte("seventeen letters")}),
 		"the wrong answer":    message(t, frameAnswer, 1, &wirepb.Answer{}),
 		"an endless listing":  many,
 		"a listed ..":         entries(&wirepb.Entry{Name: []byte(".."), Object: file}),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ type ServerOptions struct {
 type server struct {
 	link
 	handler  Handler
+	seed     uint64 // of the hashes of whole contents, unless a transfer says another
 	requests chan work
 	held     atomic.Int64 // bytes of the requests that were not answered
 	count    atomic.Int64 // number of them
@@ -95,6 +97,7 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, o ServerOptions, h Handle
 	if err != nil {
 		return errors.Join(err, rw.Close())
 	}
+	s.seed, _ = strconv.ParseUint(peer.Options[optionSeed], 16, 64) // without one it is 0
 	s.reader = newFrameReader(listener{rw, &s.link}, rest)
 	if o.Started != nil {
 		if err := o.Started(sessionOptions(peer)); err != nil {

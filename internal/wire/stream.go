@@ -43,8 +43,8 @@ type stream struct {
 
 	steps   []byte // rest of the content frame at hand
 	held    []byte // its buffer
-	last    int64  // end of the last copy
-	used    int64  // of the window, not yet given back
+	coder   delta.Coder
+	used    int64 // of the window, not yet given back
 	covered int64
 
 	mu      sync.Mutex
@@ -67,7 +67,10 @@ func (s *server) openWrite(f frame) error {
 	}
 	st := &stream{
 		server: s, id: f.stream, size: r.Object.Size, wants: transfer.WantBasis, seed: transfer.Seed, attempt: transfer.Attempt,
-		changed: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), coder: delta.NewCoder(0),
+	}
+	if st.seed == 0 {
+		st.seed = s.seed
 	}
 	s.mu.Lock()
 	_, used := s.writes[f.stream]
@@ -115,12 +118,9 @@ func (st *stream) message(f frame) error {
 	}
 	switch f.kind {
 	case frameContent:
-		cost := contentCost(len(f.payload))
-		st.ahead += cost
-		if st.ahead > StreamWindow || st.server.ahead.Add(cost) > ContentWindow {
-			return protocolError("a content stream runs ahead of its reader")
+		if err := st.enqueue(f.payload); err != nil {
+			return err
 		}
-		st.queue = append(st.queue, append(st.server.content(), f.payload...))
 	case frameFinish:
 		m := new(wirepb.Finish)
 		if err := decodeMessage(f.payload, m, "the end of a content stream"); err != nil {
@@ -128,6 +128,11 @@ func (st *stream) message(f frame) error {
 		}
 		if len(m.Sum) != len(st.sum) {
 			return protocolError("a hash has %d bytes", len(m.Sum))
+		}
+		if len(m.Steps) > 0 {
+			if err := st.enqueue(m.Steps); err != nil {
+				return err
+			}
 		}
 		copy(st.sum[:], m.Sum)
 		st.ended = io.EOF
@@ -140,6 +145,17 @@ func (st *stream) message(f frame) error {
 	case st.changed <- struct{}{}:
 	default:
 	}
+	return nil
+}
+
+// enqueue keeps steps for the handler. Called with mu held.
+func (st *stream) enqueue(steps []byte) error {
+	cost := contentCost(len(steps))
+	st.ahead += cost
+	if st.ahead > StreamWindow || st.server.ahead.Add(cost) > ContentWindow {
+		return protocolError("a content stream runs ahead of its reader")
+	}
+	st.queue = append(st.queue, append(st.server.content(), steps...))
 	return nil
 }
 
@@ -170,26 +186,43 @@ func (st *stream) Offer(size int64, write func(w io.Writer, p delta.Params) erro
 	if p.Validate() != nil {
 		return st.server.sendMessage(frameBasis, st.id, &wirepb.Basis{})
 	}
-	head := &wirepb.Basis{HasBasis: true, Size: size, Block: uint32(p.Block), Roll: uint32(p.Roll), Strong: uint32(p.Strong), Seed: p.Seed}
-	if err := st.server.sendMessage(frameBasis, st.id, head); err != nil {
-		return err
-	}
+	st.coder = delta.NewCoder(p.Block)
 	w := &signatureWriter{stream: st, left: p.SignatureSize(size)}
+	w.head = &wirepb.Basis{HasBasis: true, Size: size, Block: uint32(p.Block), Roll: uint32(p.Roll), Strong: uint32(p.Strong), Seed: p.Seed}
+	if p.Seed == st.seed {
+		w.head.Seed = 0
+	}
 	err := write(w, p)
+	if err == nil && w.left != 0 {
+		return fmt.Errorf("offer a basis: %d bytes of its signature are missing", w.left)
+	}
+	if err != nil && st.server.ctx.Err() == nil {
+		// What cannot be read is of no use, but the new content may take its place.
+		err = w.pad()
+	}
 	if err == nil {
 		err = w.flush()
-	}
-	if err == nil && w.left != 0 {
-		err = fmt.Errorf("offer a basis: %d bytes of its signature are missing", w.left)
 	}
 	return err
 }
 
-// signatureWriter frames a signature.
+// signatureWriter frames a signature. Its beginning travels with the head.
 type signatureWriter struct {
 	*stream
+	head *wirepb.Basis // not yet sent
 	left int
 	buf  []byte
+}
+
+// pad completes a signature with entries that fit nothing.
+func (w *signatureWriter) pad() error {
+	zeros := make([]byte, min(w.left, contentTarget))
+	for w.left > 0 {
+		if _, err := w.Write(zeros[:min(w.left, len(zeros))]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *signatureWriter) Write(p []byte) (int, error) {
@@ -205,13 +238,21 @@ func (w *signatureWriter) Write(p []byte) (int, error) {
 }
 
 func (w *signatureWriter) flush() error {
+	if w.head != nil {
+		w.head.Signature, w.buf = w.buf[:min(len(w.buf), MaxFrame/2)], w.buf[min(len(w.buf), MaxFrame/2):]
+		if err := w.server.sendMessage(frameBasis, w.id, w.head); err != nil {
+			return err
+		}
+		w.head = nil
+	}
 	for len(w.buf) > 0 {
 		n := min(len(w.buf), MaxFrame)
 		if err := w.server.out.send(w.server.ctx, frameSignature, w.id, w.buf[:n]); err != nil {
 			return err
 		}
-		w.buf = w.buf[:copy(w.buf, w.buf[n:])]
+		w.buf = w.buf[n:]
 	}
+	w.buf = nil
 	return nil
 }
 
@@ -229,7 +270,7 @@ func (st *stream) Next() (delta.Op, error) {
 			return delta.Op{}, err
 		}
 	}
-	op, rest, err := parseStep(st.steps, &st.last)
+	op, rest, err := parseStep(&st.coder, st.steps)
 	if err == nil {
 		n := op.Len
 		if st.covered > st.size-n {

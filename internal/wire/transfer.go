@@ -17,6 +17,8 @@ const (
 	deltaLeast = 8 << 20
 	// contentLeast is the least that a content frame counts for in a stream's window, in bytes.
 	contentLeast = 512
+	// lastSteps is how many bytes of steps travel with the hash of the whole, so that a small change takes one frame.
+	lastSteps = 16 << 10
 
 	attemptFirst, attemptStronger, attemptWhole = 0, 1, 2
 )
@@ -28,6 +30,7 @@ type transfer struct {
 	size   int64 // of the content
 
 	mu        sync.Mutex
+	seed      uint64        // of the hash of the whole
 	changed   chan struct{} // holds one token when something below changed
 	credit    int64
 	basis     *wirepb.Basis // the answer about a basis
@@ -90,6 +93,9 @@ func (t *transfer) basisMessage(payload []byte) error {
 		return nil
 	}
 	t.params = delta.Params{Block: int(m.Block), Roll: int(m.Roll), Strong: int(m.Strong), Seed: m.Seed}
+	if m.Seed == 0 {
+		t.params.Seed = t.seed
+	}
 	if err := t.params.Validate(); err != nil {
 		return protocolError("a signature with impossible parameters: %v", err)
 	}
@@ -98,13 +104,17 @@ func (t *transfer) basisMessage(payload []byte) error {
 		return protocolError("a basis of %d bytes", m.Size)
 	}
 	t.signature = make([]byte, 0, min(want, 64<<10))
-	return nil
+	return t.addSignature(m.Signature)
 }
 
 func (t *transfer) signatureMessage(payload []byte) error {
 	if t.basis == nil || t.complete {
 		return protocolError("a signature without its basis")
 	}
+	return t.addSignature(payload)
+}
+
+func (t *transfer) addSignature(payload []byte) error {
 	want := int64(t.params.SignatureSize(t.basis.Size))
 	if int64(len(t.signature)+len(payload)) > want {
 		return protocolError("a signature is longer than its basis has it")
@@ -187,8 +197,13 @@ func (c *Client) write(ctx context.Context, r *Request, content Content, progres
 // attempt sends the content once and waits for the result.
 func (t *transfer) attempt(ctx context.Context, r *Request, content Content, attempt uint32, progress func(done, sent int64)) error {
 	wants := attempt != attemptWhole && t.size > 0 && (r.Op == change.Write || r.Op == change.Adopt || r.Partial || t.size >= deltaLeast)
-	seed := t.client.seed + uint64(attempt) // so that what collided once does not do so again
-	payload, refusal := encodeRequest(nil, r, &wirepb.Transfer{WantBasis: wants, Seed: seed, Attempt: attempt})
+	m := &wirepb.Transfer{WantBasis: wants, Attempt: attempt}
+	t.seed = t.client.seed
+	if attempt != attemptFirst {
+		t.seed += uint64(attempt) // so that what collided once does not do so again
+		m.Seed = t.seed
+	}
+	payload, refusal := encodeRequest(nil, r, m)
 	if refusal != nil {
 		t.result = refusal
 		return nil
@@ -198,15 +213,7 @@ func (t *transfer) attempt(ctx context.Context, r *Request, content Content, att
 		t.client.forget(t.stream)
 		return t.client.because(err)
 	}
-	sum, err := t.send(ctx, content, wants, seed, progress)
-	if err == nil {
-		payload, err = appendMessage(nil, &wirepb.Finish{Sum: sum[:]})
-		if err != nil {
-			return err
-		}
-		err = t.client.out.send(ctx, frameFinish, t.stream, payload)
-	}
-	return t.conclude(ctx, err)
+	return t.conclude(ctx, t.send(ctx, content, wants, progress))
 }
 
 // conclude waits for the agent's result after all was sent, or after err prevented it.
@@ -230,37 +237,40 @@ func (t *transfer) conclude(ctx context.Context, err error) error {
 	return nil
 }
 
-// send sends the steps of the content and gives its hash.
-func (t *transfer) send(ctx context.Context, content Content, wants bool, seed uint64, progress func(done, sent int64)) (sum [16]byte, err error) {
+// send sends the steps of the content and its hash.
+func (t *transfer) send(ctx context.Context, content Content, wants bool, progress func(done, sent int64)) (err error) {
 	var signature *delta.Signature
+	block := 0
 	if wants {
 		if signature, err = t.awaitBasis(ctx); err != nil {
-			return sum, err
+			return err
 		}
 	}
-	hash := delta.NewHash(seed)
-	s := &sender{transfer: t, ctx: ctx, progress: progress}
-	input := content
 	if signature != nil {
-		err = signature.Diff(ctx, input, t.size, hash, s.step)
-	} else {
-		err = delta.Whole(ctx, input, t.size, hash, s.step)
+		block = t.params.Block
 	}
-	if err == nil {
+	hash := delta.NewHash(t.seed)
+	s := &sender{transfer: t, ctx: ctx, progress: progress, coder: delta.NewCoder(block)}
+	if signature != nil {
+		err = signature.Diff(ctx, content, t.size, hash, s.step)
+	} else {
+		err = delta.Whole(ctx, content, t.size, hash, s.step)
+	}
+	if err == nil && len(s.buf) > lastSteps {
 		err = s.flush()
 	}
 	switch {
 	case s.err != nil:
-		return sum, s.err
+		return s.err
 	case err != nil && ctx.Err() != nil:
-		return sum, context.Cause(ctx)
+		return context.Cause(ctx)
 	case err != nil:
-		return sum, &localError{call: "read", err: err}
+		return &localError{call: "read", err: err}
 	}
 	if err := content.Unchanged(); err != nil {
-		return sum, &localError{call: "read", err: err}
+		return &localError{call: "read", err: err}
 	}
-	return hash.Sum(), nil
+	return s.finish(hash.Sum())
 }
 
 // awaitBasis waits for the signature of what the agent has; nil: nothing.
@@ -304,8 +314,8 @@ type sender struct {
 	*transfer
 	ctx      context.Context
 	progress func(done, sent int64)
+	coder    delta.Coder
 	buf      []byte
-	last     int64 // end of the last copy
 	covered  int64 // bytes of content that buf stands for
 	data     int64 // those of them that are in it
 	err      error // of sending
@@ -322,7 +332,7 @@ func (s *sender) step(op delta.Op) error {
 	if op.Kind == delta.Data && n > delta.MaxData {
 		return fmt.Errorf("a step of %d bytes is more than %d", n, delta.MaxData)
 	}
-	s.buf = appendStep(s.buf, op, &s.last)
+	s.buf = s.coder.Append(s.buf, op)
 	s.covered += n
 	s.data += int64(len(op.Data))
 	if len(s.buf) >= contentTarget {
@@ -336,6 +346,23 @@ func (s *sender) flush() error {
 	if s.err != nil || len(s.buf) == 0 {
 		return s.err
 	}
+	return s.sendSteps(frameContent, s.buf)
+}
+
+// finish sends the hash of the whole with the steps that are left.
+func (s *sender) finish(sum [16]byte) error {
+	payload, err := appendMessage(nil, &wirepb.Finish{Sum: sum[:], Steps: s.buf})
+	if err != nil {
+		return err
+	}
+	if len(s.buf) == 0 {
+		return s.client.out.send(s.ctx, frameFinish, s.stream, payload)
+	}
+	return s.sendSteps(frameFinish, payload)
+}
+
+// sendSteps sends a frame with what was collected, and counts it.
+func (s *sender) sendSteps(kind frameType, payload []byte) error {
 	cost := contentCost(len(s.buf))
 	if s.err = s.client.acquire(s.ctx, s.client.ahead, cost); s.err != nil {
 		return s.err
@@ -353,7 +380,7 @@ func (s *sender) flush() error {
 		s.client.ahead.Release(cost)
 	}
 	if s.err == nil {
-		s.err = s.client.out.send(s.ctx, frameContent, s.stream, s.buf)
+		s.err = s.client.out.send(s.ctx, kind, s.stream, payload)
 	}
 	s.progress(s.covered, s.data)
 	s.buf, s.covered, s.data = s.buf[:0], 0, 0

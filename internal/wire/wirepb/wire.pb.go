@@ -6,8 +6,8 @@
 
 // Package wirepb holds the control messages of the protocol between worker and agent, generated from wire.proto.
 //
-// Names, paths, symlink targets and attribute names are bytes, because file names are. Identities are 16 bytes, or none at
-// all. Rules for changes: a field number is never reused and a field's meaning never changes. A new field must be one that
+// Names, paths, symlink targets and attribute names are bytes, because file names are. Identities are 16 bytes without the zero
+// bytes that they begin with, or none at all. Rules for changes: a field number is never reused and a field's meaning never changes. A new field must be one that
 // an older peer may overlook without harm; if it may not, the sender uses it only when the peer's greeting names a feature.
 
 package wirepb
@@ -493,7 +493,8 @@ func (x *Request) GetTransfer() *Transfer {
 type Transfer struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	WantBasis bool                   `protobuf:"varint,1,opt,name=want_basis,json=wantBasis,proto3" json:"want_basis,omitempty"`
-	Seed      uint64                 `protobuf:"fixed64,2,opt,name=seed,proto3" json:"seed,omitempty"`
+	// Of the hash of the whole content. 0: that of the greeting.
+	Seed uint64 `protobuf:"fixed64,2,opt,name=seed,proto3" json:"seed,omitempty"`
 	// 0 first try, 1 repeated with longer hashes, 2 repeated whole.
 	Attempt       uint32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -553,13 +554,16 @@ func (x *Transfer) GetAttempt() uint32 {
 
 // Basis precedes the signature of the old content. Without has_basis there is none and the content must come whole.
 type Basis struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	HasBasis      bool                   `protobuf:"varint,1,opt,name=has_basis,json=hasBasis,proto3" json:"has_basis,omitempty"`
-	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
-	Block         uint32                 `protobuf:"varint,3,opt,name=block,proto3" json:"block,omitempty"`
-	Roll          uint32                 `protobuf:"varint,4,opt,name=roll,proto3" json:"roll,omitempty"`
-	Strong        uint32                 `protobuf:"varint,5,opt,name=strong,proto3" json:"strong,omitempty"`
-	Seed          uint64                 `protobuf:"fixed64,6,opt,name=seed,proto3" json:"seed,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	HasBasis bool                   `protobuf:"varint,1,opt,name=has_basis,json=hasBasis,proto3" json:"has_basis,omitempty"`
+	Size     int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Block    uint32                 `protobuf:"varint,3,opt,name=block,proto3" json:"block,omitempty"`
+	Roll     uint32                 `protobuf:"varint,4,opt,name=roll,proto3" json:"roll,omitempty"`
+	Strong   uint32                 `protobuf:"varint,5,opt,name=strong,proto3" json:"strong,omitempty"`
+	// Of the hashes of blocks. 0: that of the hash of the whole.
+	Seed uint64 `protobuf:"fixed64,6,opt,name=seed,proto3" json:"seed,omitempty"`
+	// The beginning of the signature, or all of it.
+	Signature     []byte `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -636,10 +640,19 @@ func (x *Basis) GetSeed() uint64 {
 	return 0
 }
 
+func (x *Basis) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 // Finish ends the content of a stream.
 type Finish struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sum           []byte                 `protobuf:"bytes,1,opt,name=sum,proto3" json:"sum,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Sum   []byte                 `protobuf:"bytes,1,opt,name=sum,proto3" json:"sum,omitempty"`
+	// The last steps, as in a content frame.
+	Steps         []byte `protobuf:"bytes,2,opt,name=steps,proto3" json:"steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -677,6 +690,13 @@ func (*Finish) Descriptor() ([]byte, []int) {
 func (x *Finish) GetSum() []byte {
 	if x != nil {
 		return x.Sum
+	}
+	return nil
+}
+
+func (x *Finish) GetSteps() []byte {
+	if x != nil {
+		return x.Steps
 	}
 	return nil
 }
@@ -1177,16 +1197,18 @@ const file_internal_wire_wirepb_wire_proto_rawDesc = "" +
 	"\n" +
 	"want_basis\x18\x01 \x01(\bR\twantBasis\x12\x12\n" +
 	"\x04seed\x18\x02 \x01(\x06R\x04seed\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\rR\aattempt\"\x8e\x01\n" +
+	"\aattempt\x18\x03 \x01(\rR\aattempt\"\xac\x01\n" +
 	"\x05Basis\x12\x1b\n" +
 	"\thas_basis\x18\x01 \x01(\bR\bhasBasis\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x14\n" +
 	"\x05block\x18\x03 \x01(\rR\x05block\x12\x12\n" +
 	"\x04roll\x18\x04 \x01(\rR\x04roll\x12\x16\n" +
 	"\x06strong\x18\x05 \x01(\rR\x06strong\x12\x12\n" +
-	"\x04seed\x18\x06 \x01(\x06R\x04seed\"\x1a\n" +
+	"\x04seed\x18\x06 \x01(\x06R\x04seed\x12\x1c\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"0\n" +
 	"\x06Finish\x12\x10\n" +
-	"\x03sum\x18\x01 \x01(\fR\x03sum\"\xaa\x01\n" +
+	"\x03sum\x18\x01 \x01(\fR\x03sum\x12\x14\n" +
+	"\x05steps\x18\x02 \x01(\fR\x05steps\"\xaa\x01\n" +
 	"\x06Result\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x10\n" +
 	"\x03sec\x18\x02 \x01(\fR\x03sec\x12\x18\n" +
