@@ -31,8 +31,9 @@ type Pair struct {
 	// Faults, if given, is asked before every system call of the agent (see rooted.WithFaults).
 	Faults func(call, path string) error
 
-	mu     sync.Mutex
-	events []status.Event
+	mu      sync.Mutex
+	events  []status.Event
+	traffic int64
 }
 
 // New makes the directories of a pair below dir.
@@ -53,7 +54,19 @@ func (p *Pair) Run(ctx context.Context, limit int64) (worker.Summary, error) {
 	o := p.Options
 	o.Source, o.Target, o.StateDir = p.Primary, dial.Target{Path: p.Secondary}, p.State
 	o.Dial = func(ctx context.Context, _ []string) (worker.Stream, error) { return p.start(ctx, cut), nil }
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.traffic = cut.traffic()
+	}()
 	return worker.Run(ctx, o, p.note)
+}
+
+// Traffic is how many bytes the last Run sent and received, greetings included.
+func (p *Pair) Traffic() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.traffic
 }
 
 func (p *Pair) note(e status.Event) {
@@ -80,6 +93,7 @@ func (p *Pair) Compare() ([]treetest.Difference, error) {
 type cutter struct {
 	mu      sync.Mutex
 	left    int64
+	passed  int64
 	endless bool
 	pipes   []io.Closer
 }
@@ -90,19 +104,24 @@ func newCutter(limit int64) *cutter { return &cutter{left: limit, endless: limit
 func (c *cutter) spend(n int) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.endless {
-		return n, nil
-	}
-	if int64(n) <= c.left {
+	if c.endless || int64(n) <= c.left {
 		c.left -= int64(n)
+		c.passed += int64(n)
 		return n, nil
 	}
 	pass := int(c.left)
 	c.left = 0
+	c.passed += int64(pass)
 	for _, p := range c.pipes {
 		_ = p.Close()
 	}
 	return pass, ErrCut
+}
+
+func (c *cutter) traffic() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.passed
 }
 
 func (c *cutter) add(p io.Closer) {

@@ -53,6 +53,8 @@ type Engine struct {
 	dead     error                      // why the loop ends
 	ready    *queue                     // tasks that may be sent
 	bulk     *queue                     // tasks whose content is streamed
+	small    *queue                     // the same, of small files
+	turn     atomic.Uint64              // of the connections, to stream content
 	stats    counters
 	failing  map[change.Place]bool // a copy of the ledger's keys, at most failingMax
 	halted   string
@@ -82,7 +84,7 @@ func New(o Options) *Engine {
 		o: o, seed: binary.LittleEndian.Uint64(b[:]),
 		over: newOverlay(o.Store), dirs: map[change.ID]whereabouts{}, making: map[change.ID]*task{}, makingAt: map[change.Place]*task{}, settles: map[change.ID]int{},
 		places: map[change.Place]int{}, ids: map[change.ID]int{}, touched: map[change.ID]int{},
-		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, blind: map[change.Place]change.ID{}, ready: newQueue(), bulk: newQueue(), failing: map[change.Place]bool{},
+		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, blind: map[change.Place]change.ID{}, ready: newQueue(), bulk: newQueue(), small: newQueue(), failing: map[change.Place]bool{},
 		halted: o.Guard.Halted, finished: make(chan *batch, 2*maxOpen), wake: make(chan struct{}, 1), started: time.Now(),
 	}
 	e.cond = sync.NewCond(&e.mu)
@@ -108,7 +110,8 @@ func (e *Engine) Run(ctx context.Context) (Outcome, error) {
 	stopWatch := context.AfterFunc(work, func() { e.die(context.Cause(work)) })
 	defer stopWatch()
 	start(senders, e.sendLoop)
-	start(max(1, e.o.Streams), e.bulkLoop)
+	start(max(1, e.o.Streams), func(ctx context.Context) error { return e.streamLoop(ctx, e.bulk) })
+	start(smallStreams*len(e.o.Peers), func(ctx context.Context) error { return e.streamLoop(ctx, e.small) })
 	start(1, e.commitLoop)
 	batches := make(chan fetched)
 	group.Go(func() error { return e.fetchLoop(work, batches) })
@@ -141,6 +144,7 @@ func (e *Engine) die(err error) {
 	e.cond.Broadcast()
 	e.ready.close()
 	e.bulk.close()
+	e.small.close()
 }
 
 type fetched struct {

@@ -151,6 +151,8 @@ type Options struct {
 	DryRun bool // plans are reported, nothing is sent
 	// Streams is how many large files travel at once.
 	Streams int
+	// Whole says that bytes cost nothing: a small file that changed is sent whole, which takes less work than to find what changed.
+	Whole bool
 	// Carrier, if given, brings over content that the secondary has nothing of, before Peer.Write does the rest.
 	Carrier Carrier
 	// Fresh says that the secondary's root is known to be empty.
@@ -192,3 +194,11 @@ func (p *PeerError) Unwrap() error { return p.Err }
 
 // inlineMax is the size in bytes up to which a file's content travels inside its request.
 const inlineMax = 128 << 10
+
+// deltaMin is the size in bytes up to which what changed in a file is not worth being looked for: the signature and the frames for it
+// have about as many bytes.
+const deltaMin = 512
+
+// smallStreams is how many small files are compared with their old content at once, on each connection. Each takes two round trips, which
+// on a long link are many files' time; it holds two open files but no content while it waits.
+const smallStreams = 64

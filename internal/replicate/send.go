@@ -163,13 +163,36 @@ func (e *Engine) send(ctx context.Context, t *task, p Peer) error {
 		return e.skip(t, why)
 	}
 	if t.d.Object.Kind == change.File && (t.d.Op == change.Make || t.d.Op == change.Write || t.d.Op == change.Adopt) {
-		if !t.compare && t.d.Op != change.Adopt && t.d.Object.Size <= inlineMax && len(r.Names) == 0 {
+		inline, err := e.inline(t)
+		switch {
+		case err != nil:
+			return err
+		case inline && len(r.Names) == 0:
 			return e.sendInline(ctx, t, r, p)
+		case t.d.Object.Size <= inlineMax && (e.o.Carrier == nil || !carriable(t)):
+			e.small.push(t)
+		default:
+			e.bulk.push(t)
 		}
-		e.bulk.push(t)
 		return nil
 	}
 	return e.do(ctx, t, r, p)
+}
+
+// inline says whether a file's content may travel inside its request: it is small, and the secondary has nothing that is worth
+// a comparison.
+func (e *Engine) inline(t *task) (bool, error) {
+	d := &t.d
+	if t.compare || d.Op == change.Adopt || d.Object.Size > inlineMax {
+		return false, nil
+	}
+	if d.Op == change.Make || e.o.Whole || d.Object.Size <= deltaMin {
+		return true, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old, ok, err := e.over.Get(d.At)
+	return ok && old.Size <= deltaMin, err
 }
 
 func (e *Engine) do(ctx context.Context, t *task, r *wire.Request, p Peer) error {
@@ -218,15 +241,15 @@ func changedIfShort(err error) error {
 	return err
 }
 
-func (e *Engine) bulkLoop(ctx context.Context) error {
-	for n := 0; ; n++ {
-		t := e.bulk.pop()
+func (e *Engine) streamLoop(ctx context.Context, q *queue) error {
+	for {
+		t := q.pop()
 		if t == nil {
 			return nil
 		}
-		p, err := e.o.Peers[n%len(e.o.Peers)], error(nil)
+		p, err := e.o.Peers[e.turn.Add(1)%uint64(len(e.o.Peers))], error(nil)
 		if e.o.Carrier != nil && carriable(t) {
-			err = e.carry(ctx, append([]*task{t}, e.bulk.more(carryFiles-1, carryBytes-t.d.Object.Size, carriable)...), p)
+			err = e.carry(ctx, append([]*task{t}, q.more(carryFiles-1, carryBytes-t.d.Object.Size, carriable)...), p)
 		} else {
 			err = e.stream(ctx, t, p)
 		}

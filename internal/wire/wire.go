@@ -37,7 +37,7 @@ const (
 	// MaxNames bounds the further names of a file in one request.
 	MaxNames = 100_000
 	// MaxWrites bounds the content streams that are open on one connection.
-	MaxWrites = 32
+	MaxWrites = 128
 	// StreamWindow bounds the bytes of content frames that one stream may send ahead of its reader, and ContentWindow those of
 	// all streams of a connection.
 	StreamWindow  = 4 << 20

@@ -192,6 +192,7 @@ func (w *worker) engineOptions(ctx context.Context, suspects []change.ID) replic
 	return replicate.Options{
 		Source: volume{w.volume, w.notice}, Peers: peers, Store: store{w.index}, Ledger: w.ledger,
 		Report: w.report, Log: w.o.Log, Once: w.o.Once, DryRun: w.o.DryRun, Streams: max(2, w.o.SyncJobs), Carrier: w.carrier(),
+		Whole: w.o.Target.Host == "" && w.o.Dial == nil,
 		Fresh: w.bound.fresh, Suspects: suspects, Events: w.volume.Events().String(), Stop: ctx.Done(),
 		Guard: replicate.Guard{Allow: w.o.AllowDelete, Percent: w.o.DeletePercent, Entries: w.o.DeleteEntries, Halted: w.bound.halted},
 		Wire: func() (out, in int64) {
