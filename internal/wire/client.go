@@ -293,7 +293,8 @@ func (c *Client) Do(ctx context.Context, r *Request, done func(change.Result)) e
 		return err
 	}
 	stream := c.open(q)
-	if err := c.out.send(ctx, frameRequest, stream, payload); err != nil {
+	var content sampler
+	if err := c.out.sendAs(ctx, frameRequest, stream, payload, content.shrinks(c.out, payload)); err != nil {
 		c.forget(stream)
 		c.bytes.Release(q.size)
 		c.count.Release(1)

@@ -2,11 +2,8 @@ package wire
 
 import (
 	"encoding/binary"
-	"fmt"
 	"io"
 	"sync/atomic"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // frameType says what a frame holds. Types from 0x80 on may be overlooked by who does not know them.
@@ -92,8 +89,7 @@ type frameReader struct {
 	end    int
 
 	packed  []byte // rest of a packed frame
-	unpack  []byte // its buffer
-	decoder *zstd.Decoder
+	unpack  *unpacker
 	message []byte // of several frames
 	read    atomic.Int64
 }
@@ -106,8 +102,8 @@ func newFrameReader(source io.Reader, already []byte) *frameReader {
 }
 
 func (r *frameReader) close() {
-	if r.decoder != nil {
-		r.decoder.Close()
+	if r.unpack != nil {
+		r.unpack.close()
 	}
 }
 
@@ -163,23 +159,14 @@ func (r *frameReader) open(f frame) error {
 	if f.flags&flagZstd == 0 {
 		return protocolError("a packed frame is not compressed")
 	}
-	if r.decoder == nil {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxFrame), zstd.WithDecoderMaxWindow(MaxFrame))
-		if err != nil {
-			return fmt.Errorf("make zstd decoder: %w", err)
+	var err error
+	if r.unpack == nil {
+		if r.unpack, err = newUnpacker(); err != nil {
+			return err
 		}
-		r.decoder = d
-		r.unpack = make([]byte, 0, MaxFrame)
 	}
-	out, err := r.decoder.DecodeAll(f.payload, r.unpack[:0])
-	if err != nil {
-		return protocolError("a packed frame does not unpack: %v", err)
-	}
-	if len(out) == 0 || len(out) > MaxFrame {
-		return protocolError("a packed frame holds %d bytes", len(out))
-	}
-	r.packed = out
-	return nil
+	r.packed, err = r.unpack.unpack(f.payload)
+	return err
 }
 
 func (r *frameReader) fromPack() (frame, error) {

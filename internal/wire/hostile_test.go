@@ -11,7 +11,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -46,13 +45,16 @@ func validRequest(t testing.TB, kind frameType, stream uint32) []byte {
 }
 
 func packed(t testing.TB, frames []byte) []byte {
-	e, err := zstd.NewWriter(nil)
+	p, err := newPacker()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close()
-	b := e.EncodeAll(frames, nil)
-	return append(appendHeader(nil, len(b), framePack, flagZstd, 0), b...)
+	defer p.close()
+	b, err := p.pack(frames)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Clone(b)
 }
 
 // blocked is a handler that does nothing until the connection ends.

@@ -21,8 +21,6 @@ const (
 	// pieceMost and pieceLeast bound what is written at once when a rate is limited.
 	pieceMost  = 64 << 10
 	pieceLeast = 512
-	// packLeast is the size from which compression is tried.
-	packLeast = 256
 )
 
 // out collects frames and writes them in large pieces. Adding costs a copy and no system call; the writer takes whatever
@@ -31,12 +29,14 @@ type out struct {
 	link    context.Context // ends with the link
 	sink    io.Writer
 	limiter *rate.Limiter // nil: no limit
-	encoder *zstd.Encoder // nil: no compression
+	packer  *packer       // nil: no compression
+	samples *zstd.Encoder // tries what may not be worth it; nil with packer
 	wrote   atomic.Int64
 
 	mu      sync.Mutex
 	pending []byte
 	spare   []byte
+	plain   []stretch     // of pending, what does not shrink
 	room    chan struct{} // closed and replaced whenever pending was taken; nil when nobody waits
 	closing bool
 	wake    chan struct{} // holds one token when there is something to do
@@ -45,18 +45,37 @@ type out struct {
 func newOut(link context.Context, sink io.Writer, limiter *rate.Limiter, compress bool) (*out, error) {
 	o := &out{link: link, sink: sink, limiter: limiter, wake: make(chan struct{}, 1)}
 	if compress {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-			zstd.WithWindowSize(MaxFrame), zstd.WithEncoderCRC(false))
+		var err error
+		if o.packer, err = newPacker(); err != nil {
+			return nil, err
+		}
+		o.samples, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+			zstd.WithWindowSize(sampleSize), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 		if err != nil {
 			return nil, fmt.Errorf("make zstd encoder: %w", err)
 		}
-		o.encoder = e
 	}
 	return o, nil
 }
 
+// packs says whether frames are compressed.
+func (o *out) packs() bool { return o.packer != nil }
+
+// tryPack says whether a sample of content shrinks by a sixteenth.
+func (o *out) tryPack(sample []byte) bool {
+	return len(o.samples.EncodeAll(sample, nil)) <= len(sample)-len(sample)/16
+}
+
+// stretch is a part of a buffer, in bytes.
+type stretch struct{ from, to int }
+
 // send adds one message. It waits while the writer is behind, for as long as ctx and the link last.
 func (o *out) send(ctx context.Context, kind frameType, stream uint32, payload []byte) error {
+	return o.sendAs(ctx, kind, stream, payload, true)
+}
+
+// sendAs is send for content that may not be worth compressing.
+func (o *out) sendAs(ctx context.Context, kind frameType, stream uint32, payload []byte, pack bool) error {
 	o.mu.Lock()
 	for len(o.pending) >= batchTarget {
 		if o.room == nil {
@@ -73,10 +92,23 @@ func (o *out) send(ctx context.Context, kind frameType, stream uint32, payload [
 		}
 		o.mu.Lock()
 	}
+	from := len(o.pending)
 	o.add(kind, stream, payload)
+	if !pack && o.packs() {
+		o.addPlain(from, len(o.pending))
+	}
 	o.mu.Unlock()
 	o.signal()
 	return nil
+}
+
+// addPlain notes what is not to be compressed. Called with mu held.
+func (o *out) addPlain(from, to int) {
+	if n := len(o.plain); n > 0 && o.plain[n-1].to == from {
+		o.plain[n-1].to = to
+	} else if to > from {
+		o.plain = append(o.plain, stretch{from, to})
+	}
 }
 
 // sendNow adds a small message without waiting. It is for messages whose number is bounded by something else.
@@ -130,11 +162,12 @@ func (o *out) finish() {
 
 // run writes until finish, the end of the link or an error, which it returns.
 func (o *out) run() error {
-	if o.encoder != nil {
-		defer o.encoder.Close()
+	if o.packs() {
+		defer o.packer.close()
+		defer o.samples.Close()
 	}
 	for {
-		batch, closing := o.take()
+		batch, plain, closing := o.take()
 		if len(batch) == 0 {
 			if closing {
 				return nil
@@ -148,7 +181,7 @@ func (o *out) run() error {
 			}
 			continue
 		}
-		if err := o.write(batch); err != nil {
+		if err := o.write(batch, plain); err != nil {
 			return err
 		}
 		o.giveBack(batch)
@@ -156,15 +189,16 @@ func (o *out) run() error {
 }
 
 // take gives what has collected, and lets those who wait add more.
-func (o *out) take() (batch []byte, closing bool) {
+func (o *out) take() (batch []byte, plain []stretch, closing bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	batch, o.pending, o.spare = o.pending, o.spare[:0], nil
+	plain, o.plain = o.plain, nil
 	if o.room != nil {
 		close(o.room)
 		o.room = nil
 	}
-	return batch, o.closing
+	return batch, plain, o.closing
 }
 
 func (o *out) giveBack(batch []byte) {
@@ -176,16 +210,23 @@ func (o *out) giveBack(batch []byte) {
 	o.mu.Unlock()
 }
 
-func (o *out) write(batch []byte) error {
-	if o.encoder == nil {
+func (o *out) write(batch []byte, plain []stretch) error {
+	if !o.packs() {
 		return o.paced(batch)
 	}
-	for len(batch) > 0 {
-		n := wholeFrames(batch)
-		if err := o.writePacked(batch[:n]); err != nil {
+	at := 0
+	for _, p := range append(plain, stretch{len(batch), len(batch)}) {
+		for at < p.from {
+			n := wholeFrames(batch[at:p.from])
+			if err := o.writePacked(batch[at : at+n]); err != nil {
+				return err
+			}
+			at += n
+		}
+		if err := o.paced(batch[at:p.to]); err != nil {
 			return err
 		}
-		batch = batch[n:]
+		at = p.to
 	}
 	return nil
 }
@@ -204,16 +245,15 @@ func wholeFrames(batch []byte) int {
 	return n
 }
 
-// writePacked writes frames compressed when that makes them smaller, else as they are.
+// writePacked writes frames compressed, or as they are when they are too few or too large for it.
 func (o *out) writePacked(frames []byte) error {
-	if len(frames) < packLeast || len(frames) > MaxFrame {
+	if len(frames) < packLeast || len(frames) > packMost {
 		return o.paced(frames)
 	}
-	packed := o.encoder.EncodeAll(frames, make([]byte, headerSize, headerSize+len(frames)/2))
-	if len(packed) > len(frames)-len(frames)/16 {
-		return o.paced(frames)
+	packed, err := o.packer.pack(frames)
+	if err != nil {
+		return err
 	}
-	appendHeader(packed[:0], len(packed)-headerSize, framePack, flagZstd, 0)
 	return o.paced(packed)
 }
 

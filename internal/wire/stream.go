@@ -209,9 +209,10 @@ func (st *stream) Offer(size int64, write func(w io.Writer, p delta.Params) erro
 // signatureWriter frames a signature. Its beginning travels with the head.
 type signatureWriter struct {
 	*stream
-	head *wirepb.Basis // not yet sent
-	left int
-	buf  []byte
+	head    *wirepb.Basis // not yet sent
+	left    int
+	buf     []byte
+	sampler sampler
 }
 
 // pad completes a signature with entries that fit nothing.
@@ -247,7 +248,8 @@ func (w *signatureWriter) flush() error {
 	}
 	for len(w.buf) > 0 {
 		n := min(len(w.buf), MaxFrame)
-		if err := w.server.out.send(w.server.ctx, frameSignature, w.id, w.buf[:n]); err != nil {
+		pack := w.sampler.shrinks(w.server.out, w.buf[:n])
+		if err := w.server.out.sendAs(w.server.ctx, frameSignature, w.id, w.buf[:n], pack); err != nil {
 			return err
 		}
 		w.buf = w.buf[n:]
@@ -303,6 +305,12 @@ func (st *stream) nextFrame(ctx context.Context) error {
 		if ended != nil {
 			return ended
 		}
+		// Nothing may come because so much is held back here and in other streams that the worker has no room left.
+		if st.used > 0 && st.server.ahead.Load() > ContentWindow/2 {
+			if err := st.giveBack(ctx); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-st.changed:
 		case <-ctx.Done():
@@ -314,6 +322,11 @@ func (st *stream) nextFrame(ctx context.Context) error {
 	if st.used < StreamWindow/4 {
 		return nil
 	}
+	return st.giveBack(ctx)
+}
+
+// giveBack lets the worker send as much more as was taken.
+func (st *stream) giveBack(ctx context.Context) error {
 	n := st.used
 	st.used = 0
 	st.mu.Lock()

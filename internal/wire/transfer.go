@@ -318,6 +318,7 @@ type sender struct {
 	buf      []byte
 	covered  int64 // bytes of content that buf stands for
 	data     int64 // those of them that are in it
+	sampler  sampler
 	err      error // of sending
 }
 
@@ -380,7 +381,7 @@ func (s *sender) sendSteps(kind frameType, payload []byte) error {
 		s.client.ahead.Release(cost)
 	}
 	if s.err == nil {
-		s.err = s.client.out.send(s.ctx, kind, s.stream, payload)
+		s.err = s.client.out.sendAs(s.ctx, kind, s.stream, payload, s.sampler.shrinks(s.client.out, payload))
 	}
 	s.progress(s.covered, s.data)
 	s.buf, s.covered, s.data = s.buf[:0], 0, 0
