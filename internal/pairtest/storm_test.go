@@ -54,6 +54,9 @@ func storm(t *testing.T, seed uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if os.Getenv("GEOREP_SEED") != "" && os.Getenv("GEOREP_SEEDS") == "" { // one storm is looked at
+		p.Options.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	r := rand.New(rand.NewPCG(seed, 7))
 	s := treetest.NewStorm(seed, p.Primary, treetest.StormOptions{})
 	defer s.Close()
@@ -64,12 +67,12 @@ func storm(t *testing.T, seed uint64) {
 		if _, err := p.Run(ctx, 1+r.Int64N(400_000)); err != nil {
 			t.Logf("cut: %v", err)
 		}
+		if err := p.CheckIndex(); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
 	}
 	if err := s.Run(50); err != nil {
 		t.Fatalf("storm: %v", err)
-	}
-	if os.Getenv("GEOREP_SEED") != "" { // one storm is looked at
-		p.Options.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	p.Options.Checksum = true // the storm changes content under equal size and time, which only live events or this can show
 	sum, err := p.Run(ctx, 0)

@@ -199,7 +199,8 @@ func (p *planner) recheckNames(t *thing) {
 			others = append(others, at)
 		}
 	}
-	if t.seen.Object.Nlink > 0 && names > int(t.seen.Object.Nlink) {
+	// Once a state: the source was asked then, and answers in its own time.
+	if n := t.seen.Object.Nlink; n > 0 && names > int(n) && n != t.entry.Nlink {
 		p.plan.Again = append(p.plan.Again, others...)
 	}
 }

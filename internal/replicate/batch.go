@@ -201,6 +201,12 @@ func (e *Engine) remindOf(p *plan.Plan) error {
 			places = append(append(places, d.At), d.Names...)
 		}
 	}
+	if len(places) == 0 {
+		return nil
+	}
+	if err := e.drain(true); err != nil { // what is being committed would be older, or speak of names that are gone
+		return err
+	}
 	return e.remind(places)
 }
 

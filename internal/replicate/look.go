@@ -96,6 +96,9 @@ func (e *Engine) look(ctx context.Context, id change.ID) error {
 			return err
 		}
 	}
+	for _, dir := range l.forgot {
+		e.rescan(dir)
+	}
 	if id == change.StashID {
 		return nil
 	}
@@ -163,6 +166,7 @@ func (e *Engine) lookFailed(id change.ID) error {
 	e.suspect[at.Dir] = true
 	clear(e.dirs)
 	e.mu.Unlock()
+	e.rescan(id)
 	return nil
 }
 
@@ -175,7 +179,8 @@ type looker struct {
 	seed    maphash.Seed
 	listed  []uint64
 	effects []Effect
-	failed  error // of the store
+	forgot  []change.ID // directories of which the store forgot what is below: the source may have compared with that already
+	failed  error       // of the store
 }
 
 func (l *looker) entry(w wire.Entry) error {
@@ -265,6 +270,9 @@ func (l *looker) missing() error {
 }
 
 func (l *looker) add(f Effect) error {
+	if !f.Tree.IsZero() && !f.Tree.IsUnknown() {
+		l.forgot = append(l.forgot, f.Tree)
+	}
 	l.effects = append(l.effects, f)
 	if len(l.effects) >= stashBatch {
 		return l.flush()
