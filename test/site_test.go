@@ -137,7 +137,7 @@ func (s *site) out(path string) string { return filepath.Join(s.dest, path) }
 // args is a command line of this site.
 func (s *site) args(flags ...string) []string {
 	args := []string{
-		"mirror", "--json", "--verbose", "--state-dir", s.state, "--config", os.DevNull, "--remote-georep", s.program,
+		"mirror", "--json", "--state-dir", s.state, "--config", os.DevNull, "--remote-georep", s.program,
 		"--ssh-command", "ssh -F " + s.sshd.SSHConfig(), "--port", fmt.Sprint(s.proxy.Addr().Port),
 	}
 	args = append(append(args, s.flags...), flags...)

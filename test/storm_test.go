@@ -57,7 +57,7 @@ func newStorm(t *testing.T, o treetest.StormOptions) *storm {
 	s := &storm{site: newSite(t), t: t, stopped: make(chan struct{}), begun: time.Now()}
 	s.program = racy(t)
 	// A storm may well delete more than a person would.
-	s.flags = []string{"--delete-limit", "100%"}
+	s.flags = []string{"--verbose", "--delete-limit", "100%"}
 	seed := stormSeed(t)
 	s.rng = rand.New(rand.NewPCG(seed, 1))
 	s.tree = treetest.NewStorm(seed, s.source, o)
