@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -52,13 +53,13 @@ func start(t testing.TB, cmd *exec.Cmd) *run {
 	t.Helper()
 	r := &run{t: t, cmd: cmd, done: make(chan struct{})}
 	cmd.Stderr = writer{r}
-	// Whoever debugs wants to see what it does when it hangs.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.StdoutPipe()
 	must(t, err)
-	must(t, cmd.Start())
-	go r.attend(out)
+	started := make(chan error)
+	go r.attend(out, started)
+	must(t, <-started)
 	t.Cleanup(func() {
 		r.kill()
 		if r.t.Failed() {
@@ -77,7 +78,16 @@ func (w writer) Write(p []byte) (int, error) {
 	return w.r.said.Write(p)
 }
 
-func (r *run) attend(out io.Reader) {
+// attend starts the process and listens to it until its end. It keeps its thread for that time, because the kernel takes the end
+// of the thread that started a process for the parent's death.
+func (r *run) attend(out io.Reader, started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := r.cmd.Start()
+	started <- err
+	if err != nil {
+		return
+	}
 	defer close(r.done)
 	lines := bufio.NewReader(out)
 	for {

@@ -75,7 +75,7 @@ func symptoms() []symptom {
 		{"Network is unreachable", CauseUnreachable, "the network of %s cannot be reached: check this host's network"},
 		{"UNPROTECTED PRIVATE KEY FILE", CauseConfig, "ssh refused a private key for %s because others can read it: remove their access with chmod 600"},
 		{"Bad owner or permissions", CauseConfig, "ssh refused its configuration for %s because others can write it: check the owner and mode of ~/.ssh/config"},
-		{"Bad configuration option", CauseConfig, "ssh does not understand its configuration for %s: see the message below"},
+		{"Bad configuration option", CauseConfig, "ssh does not understand its configuration for %s: mend what it names"},
 		{"Too many authentication failures", CauseDenied, "%s refused the login after too many keys were offered: name the right one with IdentityFile and IdentitiesOnly in ~/.ssh/config"},
 		{"Permission denied (", CauseDenied, "%s refused the login: check the user name, and that a key of yours is in its ~/.ssh/authorized_keys (try: ssh HOST true)"},
 		{"Unable to negotiate", CauseConfig, "ssh and the server of %s have no algorithm in common: update the older of them"},
@@ -119,6 +119,9 @@ func Explain(o Options, status int, stderr string) error {
 		for _, s := range symptoms() {
 			if strings.Contains(stderr, s.phrase) && (status == statusSSH || s.cause == CauseNoShell) {
 				p.Cause, p.Text = s.cause, fmt.Sprintf(s.text, where)
+				if s.cause == CauseConfig {
+					p.Text += " (" + lineWith(stderr, s.phrase) + ")"
+				}
 				return p
 			}
 		}
@@ -126,6 +129,9 @@ func Explain(o Options, status int, stderr string) error {
 	switch {
 	case status == statusSSH && len(o.Local) == 0:
 		p.Text = fmt.Sprintf("ssh to %s failed", where)
+		if last == "" {
+			p.Text += fmt.Sprintf(" without a message: the command %q may have been killed there (see that host's log), or the connection was cut", program)
+		}
 	case status > 128 && status < 128+65:
 		p.Text = fmt.Sprintf("the command %q on %s was ended by the signal %q", program, where, syscall.Signal(status-128))
 	default:
@@ -140,9 +146,21 @@ func Explain(o Options, status int, stderr string) error {
 // lastLine gives the last line that says something, fit to be shown.
 func lastLine(s string) string {
 	s = strings.TrimSpace(s)
-	if i := strings.LastIndexByte(s, '\n'); i >= 0 {
-		s = s[i+1:]
+	return shown(s[strings.LastIndexByte(s, '\n')+1:])
+}
+
+// lineWith gives the first line that holds the phrase, fit to be shown.
+func lineWith(s, phrase string) string {
+	for line := range strings.Lines(s) {
+		if strings.Contains(line, phrase) {
+			return shown(strings.TrimSpace(line))
+		}
 	}
+	return ""
+}
+
+// shown makes foreign text fit to be shown.
+func shown(s string) string {
 	s = strings.ToValidUTF8(s, "?")
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {

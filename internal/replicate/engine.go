@@ -97,6 +97,9 @@ func New(o Options) *Engine {
 // Run works until ctx ends (its error is returned), Options.Stop is closed, all is done (Options.Once), or the link, the
 // store or the source breaks. It can be called once.
 func (e *Engine) Run(ctx context.Context) (Outcome, error) {
+	if e.halted != "" {
+		e.report(status.Event{Kind: status.Halted, Text: e.halted})
+	}
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, work := errgroup.WithContext(work)

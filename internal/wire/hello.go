@@ -63,7 +63,7 @@ func parseGreeting(line string) (Greeting, error) {
 		return Greeting{}, protocolError("%q is no greeting", clean(line, 80))
 	}
 	n, err := strconv.Atoi(words[1])
-	if err != nil || n < 1 || n > 1<<20 {
+	if err != nil || n < 0 || n > 1<<20 { // 0 is what came before the first release
 		return Greeting{}, protocolError("%q is no version of the protocol", clean(words[1], 20))
 	}
 	version, err := url.QueryUnescape(words[2])
@@ -76,7 +76,7 @@ func parseGreeting(line string) (Greeting, error) {
 			return Greeting{}, err
 		}
 	}
-	if g.Oldest < 1 || g.Oldest > g.Protocol {
+	if g.Oldest < 0 || g.Oldest > g.Protocol {
 		return Greeting{}, protocolError("the greeting names versions %d to %d", g.Oldest, g.Protocol)
 	}
 	return g, nil

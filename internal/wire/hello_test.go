@@ -127,7 +127,7 @@ func TestGreetingOfLaterVersions(t *testing.T) {
 }
 
 func TestServerRefusesBadGreetings(t *testing.T) {
-	for _, said := range []string{"hello\n", "georep\n", "georep 0 x\n", strings.Repeat("g", helloLimit) + "\n", "georep 1 x oldest=9\n", "georep 1 %zz\n"} {
+	for _, said := range []string{"hello\n", "georep\n", "georep -1 x\n", strings.Repeat("g", helloLimit) + "\n", "georep 1 x oldest=9\n", "georep 1 %zz\n"} {
 		s := &scripted{Reader: strings.NewReader(said)}
 		if err := Serve(t.Context(), s, ServerOptions{}, newMemory()); !errors.Is(err, ErrProtocol) {
 			t.Errorf("%.20q: got %v", said, err)

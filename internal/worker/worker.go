@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"georep/internal/change"
 	"georep/internal/checkpoint"
 	"georep/internal/dial"
 	"georep/internal/durable"
@@ -246,15 +247,21 @@ func (w *worker) checkSource(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the source's identity: %w", err)
 	}
-	if found && string(before) != id {
-		if !w.o.AllowDelete {
+	replaced := found && string(before) != id
+	// The right source may be back after another one was mirrored: then the index is of that one.
+	root, known, err := w.index.Get(change.Place{})
+	if err != nil {
+		return fmt.Errorf("read the index: %w", err)
+	}
+	if replaced || known && root.ID != self.ID {
+		if replaced && !w.o.AllowDelete {
 			w.bound.halted = "the source is not the directory that was mirrored before (another file system is mounted there, or it was replaced or restored). Deletions are held back; if it is meant so, start with --allow-delete"
 		}
 		if err := w.forget(); err != nil {
 			return err
 		}
 		w.bound.fresh = false
-		if !w.o.AllowDelete {
+		if replaced && !w.o.AllowDelete {
 			return nil // the old identity stays noted until a person agrees
 		}
 	}
