@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"georep/internal/change"
 )
@@ -44,11 +45,7 @@ func (e *Engine) commit(ctx context.Context, group []*batch) error {
 		effects = append(effects, b.effects...)
 	}
 	if len(effects) > 0 {
-		e.mu.Lock()
-		purge := e.purge
-		e.purge = false
-		e.mu.Unlock()
-		if err := e.o.Peers[0].Commit(ctx, purge); err != nil {
+		if err := e.o.Peers[0].Commit(ctx, false); err != nil {
 			return &PeerError{"sync the destination", err}
 		}
 	}
@@ -63,6 +60,27 @@ func (e *Engine) commit(ctx context.Context, group []*batch) error {
 	e.kept -= len(group)
 	e.mu.Unlock()
 	e.cond.Broadcast()
+	return nil
+}
+
+// purgeEvery is how often, at most, the secondary is told to forget what it kept.
+const purgeEvery = time.Minute
+
+// purge lets the secondary forget what it kept because something might still be made of it: unknown objects that were
+// replaced, and parts of large files. Called when all is acknowledged and nothing is in flight.
+func (e *Engine) purge(ctx context.Context) error {
+	e.mu.Lock()
+	due := e.gen != e.purged && (e.o.Once || time.Since(e.purgedAt) >= purgeEvery) && e.halted == "" && !e.o.DryRun && e.o.Ledger.Count() == 0
+	e.mu.Unlock()
+	if !due {
+		return nil
+	}
+	if err := e.o.Peers[0].Commit(ctx, true); err != nil {
+		return &PeerError{"tidy the destination", err}
+	}
+	e.mu.Lock()
+	e.purged, e.purgedAt = e.gen, time.Now()
+	e.mu.Unlock()
 	return nil
 }
 

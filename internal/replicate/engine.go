@@ -64,7 +64,8 @@ type Engine struct {
 	caught   time.Time // all that was known then is acknowledged, fails, or is held back
 	point    time.Time // the secondary equals the source as of then
 	fetched  time.Time // newest At of a source that has caught up
-	purge    bool      // the next commit may let the secondary forget what it kept
+	purged   uint64    // Engine.gen when the secondary was last told to forget what it kept
+	purgedAt time.Time // when that was
 	started  time.Time
 
 	surprisesIn map[change.Place]int // how often a place was not as the store says
@@ -234,21 +235,23 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 	quiet := e.open == 0 && e.kept == 0
 	e.mu.Unlock()
 	if !e.o.Once && !quiet && f.asked != e.asked.Load() {
-		return false, nil
-	}
-	if err := e.drain(true); err != nil {
-		return false, err
-	}
-	if err := e.lookAround(ctx); err != nil {
-		return false, err
-	}
-	if f.asked != e.asked.Load() {
 		e.o.Source.Again() // something is to be seen again: the next time. It may have been handed out with this batch already
 		return false, nil
 	}
+	steps := []func() error{func() error { return e.drain(true) }, func() error { return e.lookAround(ctx) }}
 	if !f.batch.Scan.Running {
-		if err := e.emptyStash(); err != nil {
+		steps = append(steps, e.emptyStash, func() error { return e.purge(ctx) })
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
 			return false, err
+		}
+		e.mu.Lock()
+		doubt := len(e.suspect) > 0
+		e.mu.Unlock()
+		if doubt || f.asked != e.asked.Load() {
+			e.o.Source.Again()
+			return false, nil
 		}
 	}
 	e.mu.Lock()

@@ -124,8 +124,8 @@ type Store interface {
 	Begin(gen uint64, dirs []change.ID) error
 	// Commit applies effects and ends batches, durably and at once.
 	Commit(gens []uint64, effects []Effect) error
-	// Reconciled ends the doubt in which a crash left a directory.
-	Reconciled(dir change.ID) error
+	// Reconcile applies effects and ends the doubt in which a crash left directories, durably and at once.
+	Reconcile(effects []Effect, dirs []change.ID) error
 }
 
 // Ledger holds the entries that could not be applied.

@@ -26,18 +26,8 @@ func (s store) Begin(gen uint64, dirs []change.ID) error { return s.BeginIntents
 
 func (s store) Commit(gens []uint64, effects []replicate.Effect) error {
 	return s.Update(func(tx *index.Tx) error {
-		for i := range effects {
-			f := &effects[i]
-			if !f.Tree.IsZero() {
-				tx.DeleteTree(f.Tree)
-			}
-			if f.Entry == nil {
-				if err := tx.Delete(f.At); err != nil {
-					return err
-				}
-			} else if err := tx.Put(f.At, *f.Entry); err != nil {
-				return err
-			}
+		if err := put(tx, effects); err != nil {
+			return err
 		}
 		for _, gen := range gens {
 			tx.EndIntents(gen)
@@ -46,11 +36,33 @@ func (s store) Commit(gens []uint64, effects []replicate.Effect) error {
 	})
 }
 
-func (s store) Reconciled(dir change.ID) error {
+func (s store) Reconcile(effects []replicate.Effect, dirs []change.ID) error {
 	return s.Update(func(tx *index.Tx) error {
-		tx.Reconciled(dir)
+		if err := put(tx, effects); err != nil {
+			return err
+		}
+		for _, dir := range dirs {
+			tx.Reconciled(dir)
+		}
 		return nil
 	})
+}
+
+func put(tx *index.Tx, effects []replicate.Effect) error {
+	for i := range effects {
+		f := &effects[i]
+		if !f.Tree.IsZero() {
+			tx.DeleteTree(f.Tree)
+		}
+		if f.Entry == nil {
+			if err := tx.Delete(f.At); err != nil {
+				return err
+			}
+		} else if err := tx.Put(f.At, *f.Entry); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ledger makes the failure ledger the loop's.
