@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,7 +72,8 @@ type Engine struct {
 	surprisesIn map[change.Place]int // how often a place was not as the store says
 	caughtCount int                  // how often all was handed out
 
-	asked    atomic.Int64 // requests to observe again
+	peers    atomic.Pointer[[]Peer] // Options.Peers and those that have joined
+	asked    atomic.Int64           // requests to observe again
 	finished chan *batch
 	wake     chan struct{}
 	reporter sync.Mutex
@@ -89,10 +91,23 @@ func New(o Options) *Engine {
 		halted: o.Guard.Halted, finished: make(chan *batch, 2*maxOpen), wake: make(chan struct{}, 1), started: time.Now(),
 	}
 	e.cond = sync.NewCond(&e.mu)
+	e.peers.Store(&o.Peers)
 	for _, id := range o.Suspects {
 		e.suspect[id], e.suspect[change.StashID] = true, true
 	}
 	return e
+}
+
+// Join adds a connection to those over which a running loop sends. It must not be called by two at once.
+func (e *Engine) Join(p Peer) {
+	more := append(slices.Clip(*e.peers.Load()), p)
+	e.peers.Store(&more)
+}
+
+// peer gives one connection after the other.
+func (e *Engine) peer(n uint64) Peer {
+	peers := *e.peers.Load()
+	return peers[n%uint64(len(peers))]
 }
 
 // Run works until ctx ends (its error is returned), Options.Stop is closed, all is done (Options.Once), or the link, the

@@ -91,7 +91,7 @@ func (e *Engine) snapshot() status.Snapshot {
 	s := status.Snapshot{
 		Crawl: status.CrawlChangelog, Events: e.o.Events, ScanRunning: c.scanRunning, ContentSent: c.sent,
 		Deleted: c.deleted, HeldDeletions: c.held, EntryRate: c.entryRate, ByteRate: c.byteRate,
-		Connections: len(e.o.Peers), Failing: e.o.Ledger.Count(), RecoveryPoint: e.point,
+		Connections: len(*e.peers.Load()), Failing: e.o.Ledger.Count(), RecoveryPoint: e.point,
 	}
 	known = max(0, known-1) // the root is no entry
 	switch {

@@ -147,7 +147,7 @@ func (e *Engine) sendLoop(ctx context.Context) error {
 		if t == nil {
 			return nil
 		}
-		if err := e.send(ctx, t, e.o.Peers[n%len(e.o.Peers)]); err != nil {
+		if err := e.send(ctx, t, e.peer(uint64(n))); err != nil {
 			return err
 		}
 	}
@@ -247,7 +247,7 @@ func (e *Engine) streamLoop(ctx context.Context, q *queue) error {
 		if t == nil {
 			return nil
 		}
-		p, err := e.o.Peers[e.turn.Add(1)%uint64(len(e.o.Peers))], error(nil)
+		p, err := e.peer(e.turn.Add(1)), error(nil)
 		if e.o.Carrier != nil && carriable(t) {
 			err = e.carry(ctx, append([]*task{t}, q.more(carryFiles-1, carryBytes-t.d.Object.Size, carriable)...), p)
 		} else {

@@ -83,7 +83,9 @@ func (w *worker) open(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, &LinkError{Err: l.explain(err)}
 	}
+	w.linksMu.Lock()
 	w.closeLater(l.client.Close)
+	w.linksMu.Unlock()
 	return l, nil
 }
 
@@ -92,31 +94,62 @@ func (w *worker) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.links = append(w.links, l)
+	w.add(l)
 	w.connected = true
 	return nil
 }
 
-// connectMore opens the further connections; fewer than wanted are no reason to stop.
-func (w *worker) connectMore(ctx context.Context) error {
+// joinAfter is how long a mirror has been at work when it opens its further connections: each costs both hosts a key exchange, and
+// what is done sooner needs none.
+const joinAfter = time.Second
+
+// connectMore opens the further connections while the loop runs, and hands them to it; fewer than wanted are no reason to stop.
+func (w *worker) connectMore(ctx context.Context, join func(*link)) {
 	n := w.o.SyncJobs
 	if w.o.Target.Host == "" || w.o.DryRun {
 		n = 1
 	}
-	for len(w.links) < n {
-		l, err := w.open(ctx)
-		if err != nil {
-			w.notice(fmt.Sprintf("only %d of %d connections could be made: %v", len(w.links), n, err))
-			break
-		}
-		if _, err := l.client.Bind(ctx, w.session, false); err != nil {
-			w.notice(fmt.Sprintf("only %d of %d connections could be made: %v", len(w.links), n, err))
-			break
-		}
-		w.links = append(w.links, l)
+	select {
+	case <-time.After(joinAfter):
+	case <-ctx.Done():
+		return
 	}
+	for i := 1; i < n; i++ {
+		l, err := w.open(ctx)
+		if err == nil {
+			if _, err = l.client.Bind(ctx, w.session, false); err == nil {
+				w.add(l)
+				join(l)
+				continue
+			}
+		}
+		if ctx.Err() == nil {
+			w.notice(fmt.Sprintf("only %d of %d connections could be made: %v", i, n, err))
+		}
+		return
+	}
+}
+
+func (w *worker) add(l *link) {
+	w.linksMu.Lock()
+	defer w.linksMu.Unlock()
+	w.links = append(w.links, l)
+}
+
+// traffic is what all connections have sent and received, in bytes.
+func (w *worker) traffic() (out, in int64) {
+	w.linksMu.Lock()
+	defer w.linksMu.Unlock()
+	for _, l := range w.links {
+		out, in = out+l.client.BytesOut(), in+l.client.BytesIn()
+	}
+	return out, in
+}
+
+// greet tells who answers.
+func (w *worker) greet(context.Context) error {
 	peer := w.links[0].client.Peer()
-	w.report(status.Event{Kind: status.Connected, Time: time.Now(), Text: "georep " + peer.Version + " at " + w.place() + ", " + strconv.Itoa(len(w.links)) + " connection(s)"})
+	w.report(status.Event{Kind: status.Connected, Time: time.Now(), Text: "georep " + peer.Version + " at " + w.place()})
 	return nil
 }
 
@@ -185,20 +218,14 @@ func (w *worker) suspects() ([]change.ID, error) {
 }
 
 func (w *worker) engineOptions(ctx context.Context, suspects []change.ID) replicate.Options {
-	peers := make([]replicate.Peer, len(w.links))
-	for i, l := range w.links {
-		peers[i] = l.client
-	}
 	return replicate.Options{
-		Source: volume{w.volume, w.notice}, Peers: peers, Store: store{w.index}, Ledger: w.ledger,
+		Source: volume{w.volume, w.notice}, Peers: []replicate.Peer{w.links[0].client}, Store: store{w.index}, Ledger: w.ledger,
 		Report: w.report, Log: w.o.Log, Once: w.o.Once, DryRun: w.o.DryRun, Streams: max(2, w.o.SyncJobs), Carrier: w.carrier(),
 		Whole: w.o.Target.Host == "" && w.o.Dial == nil,
 		Fresh: w.bound.fresh, Suspects: suspects, Events: w.volume.Events().String(), Stop: ctx.Done(),
 		Guard: replicate.Guard{Allow: w.o.AllowDelete, Percent: w.o.DeletePercent, Entries: w.o.DeleteEntries, Halted: w.bound.halted},
 		Wire: func() (out, in int64) {
-			for _, l := range w.links {
-				out, in = out+l.client.BytesOut(), in+l.client.BytesIn()
-			}
+			out, in = w.traffic()
 			if w.carry != nil {
 				out += w.carry.Carried()
 			}

@@ -89,6 +89,13 @@ func Run(ctx context.Context, o Options, report func(status.Event)) (Summary, er
 		return Summary{}, fmt.Errorf("another georep mirrors this source to this destination: %w", err)
 	}
 	defer lock.Unlock()
+	var one sync.Mutex
+	tell := report
+	report = func(e status.Event) { // also while further connections are being made
+		one.Lock()
+		defer one.Unlock()
+		tell(e)
+	}
 	delay := firstDelay
 	for {
 		began := time.Now()
@@ -134,6 +141,7 @@ type worker struct {
 	session string
 	// runNumber counts the attempts of this session. Agents of an earlier one that are still there make room for those of a later.
 	runNumber uint64
+	linksMu   sync.Mutex // guards links and closers while further connections are made
 	links     []*link
 	volume    *source.Volume
 	carry     *transfer.Carrier // nil: content travels by the connections
@@ -156,7 +164,7 @@ func (w *worker) run(ctx context.Context) (sum Summary, err error) {
 			}
 		}
 	}()
-	for _, step := range []func(context.Context) error{w.openSource, w.openState, w.connect, w.bind, w.checkSource, w.connectMore, w.observe, w.openCarrier} {
+	for _, step := range []func(context.Context) error{w.openSource, w.openState, w.connect, w.bind, w.checkSource, w.greet, w.observe, w.openCarrier} {
 		if err := step(ctx); err != nil {
 			if ctx.Err() != nil {
 				return Summary{}, nil
@@ -305,7 +313,7 @@ func (w *worker) loop(ctx context.Context) (Summary, error) {
 	defer cancel(nil)
 	var watchers sync.WaitGroup
 	defer watchers.Wait()
-	for _, l := range w.links {
+	watch := func(l *link) {
 		watchers.Go(func() {
 			select {
 			case <-l.client.Done():
@@ -314,8 +322,16 @@ func (w *worker) loop(ctx context.Context) (Summary, error) {
 			}
 		})
 	}
+	first := w.links[0]
+	watch(first)
 	defer cancel(nil)
 	engine := replicate.New(w.engineOptions(ctx, suspects))
+	watchers.Go(func() {
+		w.connectMore(work, func(l *link) {
+			watch(l)
+			engine.Join(l.client)
+		})
+	})
 	out, err := engine.Run(work)
 	sum := Summary{Snapshot: out.Snapshot, Halted: out.Halted != "", HaltReason: out.Halted}
 	if fails, ferr := w.ledger.failures(failuresMax); ferr == nil {
@@ -330,7 +346,7 @@ func (w *worker) loop(ctx context.Context) (Summary, error) {
 	case errors.As(cause, &link):
 		return sum, link
 	case errors.As(err, &peer) && ctx.Err() == nil:
-		return sum, &LinkError{Err: w.links[0].explain(err), Transient: true}
+		return sum, &LinkError{Err: first.explain(err), Transient: true}
 	case errors.Is(err, source.ErrSourceReplaced):
 		sum.Halted, sum.HaltReason = true, err.Error()
 		return sum, fmt.Errorf("%w: %w: mount or restore it and start again", ErrHalted, err)
