@@ -124,6 +124,48 @@ func (l *Ledger) fail(tx *bbolt.Tx, at change.Place, f Failure, now time.Time) (
 	return fresh, due.Put(dueKey(f.Next, key), nil)
 }
 
+// PutOff moves the next attempt of listed places on, each time further, up to LongestDelay. It is for places that are attempted now,
+// so that one of which nothing is heard any more is not attempted all the time. What fails again is put off by Fail.
+func (l *Ledger) PutOff(places ...change.Place) error {
+	if len(places) == 0 || l.Count() == 0 {
+		return nil
+	}
+	now := l.now()
+	err := l.store.Write(func(tx *bbolt.Tx) error {
+		for _, at := range places {
+			if err := l.putOff(tx, at, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("put off failing entries: %w", err)
+	}
+	return nil
+}
+
+func (l *Ledger) putOff(tx *bbolt.Tx, at change.Place, now time.Time) error {
+	failures, due := tx.Bucket(bucketFailures), tx.Bucket(bucketDue)
+	key := placeKey(at)
+	value := failures.Get(key)
+	if value == nil {
+		return nil
+	}
+	f, err := decodeFailure(value)
+	if err != nil {
+		return err
+	}
+	if err := due.Delete(dueKey(f.Next, key)); err != nil {
+		return err
+	}
+	f.Next = now.Add(min(LongestDelay, max(FirstDelay, 2*f.Next.Sub(f.Last))))
+	if err := failures.Put(key, encodeFailure(&f)); err != nil {
+		return err
+	}
+	return due.Put(dueKey(f.Next, key), nil)
+}
+
 // delay is the time until the attempt after count failed ones.
 func (l *Ledger) delay(count uint32) time.Duration {
 	nominal := LongestDelay

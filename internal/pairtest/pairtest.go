@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"georep/internal/apply"
 	"georep/internal/apply/bypath"
 	"georep/internal/change"
 	"georep/internal/dial"
@@ -30,8 +31,8 @@ var ErrCut = errors.New("the pipe was cut")
 type Pair struct {
 	Primary, Secondary, State string
 	Options                   worker.Options // Source, Target, StateDir and Dial are filled in by Run
-	// Faults, if given, is asked before every system call of the agent (see rooted.WithFaults).
-	Faults func(call, path string) error
+	// Faults and SourceFaults, if given, are asked before every system call of the agent and on the source (see rooted.WithFaults).
+	Faults, SourceFaults func(call, path string) error
 
 	mu      sync.Mutex
 	events  []status.Event
@@ -56,6 +57,7 @@ func (p *Pair) Run(ctx context.Context, limit int64) (worker.Summary, error) {
 	o := p.Options
 	o.Source, o.Target, o.StateDir = p.Primary, dial.Target{Path: p.Secondary}, p.State
 	o.Dial = func(ctx context.Context, _ []string) (worker.Stream, error) { return p.start(ctx, cut), nil }
+	o.SourceFaults = p.SourceFaults
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -210,7 +212,7 @@ func (e ends) Close() error                { return errors.Join(e.in.Close(), e.
 
 // serve is an agent.
 func (p *Pair) serve(ctx context.Context, rw io.ReadWriteCloser) error {
-	var options []rooted.Option
+	options := []rooted.Option{rooted.WithScratch(apply.Hold)}
 	if p.Faults != nil {
 		options = append(options, rooted.WithFaults(p.Faults))
 	}

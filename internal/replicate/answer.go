@@ -195,15 +195,15 @@ const (
 	hindSuspect             // its directory is to be looked at first, and compared then
 	hindElsewhere           // something else that it needs is not where it should be: it is observed again
 	hindVanished            // it is not there any more, or not the same: it is observed again
+	hindMissing             // the directory whose times were to be set could not be made, or has left: who found that sees to it
 )
 
 // elusive is the failure of an entry that is observed again and again, and each time cannot be sent.
-func elusive(op change.Op, why hindrance) status.Failure {
+func elusive(op change.Op, why hindrance, cause error) status.Failure {
 	if why == hindVanished {
-		return status.Failure{
-			Op: op.String(), Side: status.Source, Call: "open", Error: "whenever it is to be read, it is another file",
-			Hint: "it is tried again when it is left alone for a moment",
-		}
+		f := unreadable(op, cause)
+		f.Error = "whenever it is to be read, it is another file (" + f.Error + ")"
+		return f
 	}
 	return status.Failure{
 		Op: op.String(), Side: status.Destination, Error: "what it is to be made from cannot be found on the destination",
@@ -211,13 +211,13 @@ func elusive(op change.Op, why hindrance) status.Failure {
 	}
 }
 
-// skip ends a task that cannot be sent, and sees to it that its place is observed again, by itself or with its directory.
-func (e *Engine) skip(t *task, why hindrance) error {
+// skip ends a task that cannot be sent, and sees to it that its place is observed again, by itself or with its directory. cause may be nil.
+func (e *Engine) skip(t *task, why hindrance, cause error) error {
 	e.mu.Lock()
 	alone := why == hindElsewhere || why == hindVanished
 	if alone && e.surprised1(t.d.At) > surprisesMax {
 		e.mu.Unlock()
-		return e.failed(t, elusive(t.d.Op, why))
+		return e.failed(t, elusive(t.d.Op, why, cause))
 	}
 	defer e.release()
 	if why == hindUnknown {
@@ -227,7 +227,7 @@ func (e *Engine) skip(t *task, why hindrance) error {
 	e.mu.Unlock()
 	var again []change.Place
 	for _, n := range behind {
-		if alone || n.d.At.Dir != t.d.At.Dir {
+		if alone || why == hindMissing || n.d.At.Dir != t.d.At.Dir {
 			again = append(again, n.d.At)
 		}
 	}
@@ -330,8 +330,8 @@ func (e *Engine) applied(t *task, res change.Result) error {
 	behind := e.conclude(t, false)
 	e.mu.Unlock()
 	e.again(places(behind)...)
-	if t.d.Op == change.Link && t.d.At.Dir == change.StashID {
-		return nil
+	if t.d.Op == change.Link && t.d.At.Dir == change.StashID || t.d.Op == change.Times {
+		return nil // a directory's times may be those of the store, which has not what failed
 	}
 	return e.healed(t.d.At)
 }
@@ -437,15 +437,18 @@ func (e *Engine) unread(ctx context.Context, t *task, err error) error {
 		return cause
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESTALE) {
-		return e.skip(t, hindVanished)
+		return e.skip(t, hindVanished, err)
 	}
+	return e.failed(t, unreadable(t.d.Op, err))
+}
+
+// unreadable is the failure of an entry of the source that could not be read.
+func unreadable(op change.Op, err error) status.Failure {
+	f := status.Failure{Op: op.String(), Call: "read", Side: status.Source, Error: err.Error(), Hint: "it is tried again when it is left alone for a moment"}
 	var errno syscall.Errno
-	f := status.Failure{Op: t.d.Op.String(), Call: "read", Side: status.Source, Error: err.Error()}
 	if errors.As(err, &errno) {
 		f.Errno, f.Error = int(errno), errno.Error()
 		f.Hint = status.Hint(int(errno), f.Side, f.Call)
-	} else {
-		f.Hint = "it is tried again when it is left alone for a moment"
 	}
-	return e.failed(t, f)
+	return f
 }

@@ -384,8 +384,13 @@ func (e *Engine) fail(at change.Place, f status.Failure) error {
 		return err
 	}
 	e.mu.Lock()
-	if len(e.failing) < failingMax {
-		e.failing[at] = true
+	a := e.failing[at]
+	if a == nil && len(e.failing) < failingMax {
+		a = &attempts{}
+		e.failing[at] = a
+	}
+	if a != nil {
+		a.next = full.Next
 	}
 	e.mu.Unlock()
 	e.report(status.Event{Kind: status.EntryFailed, Failure: &full})

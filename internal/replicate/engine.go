@@ -23,8 +23,12 @@ const maxOpen = 16
 // senders is how many goroutines read small files and hand requests to connections.
 const senders = 6
 
-// onceTries is how often a failing entry is tried before a run that shall end ends with it.
-const onceTries = 3
+// onceTries is how often a failing entry is tried again before a run that shall end ends with it, and onceWait how long that run
+// waits for the next try at the most.
+const (
+	onceTries = 2
+	onceWait  = 10 * time.Second
+)
 
 // errStopped ends the loop in good order.
 var errStopped = errors.New("stopped")
@@ -50,6 +54,7 @@ type Engine struct {
 	open     int                        // batches not fully answered
 	kept     int                        // batches not yet committed
 	suspect  map[change.ID]bool         // directories that must be looked at before anything below is sent
+	strayed  map[change.ID]int          // how often a directory turned out to be another one when it was looked at
 	blind    map[change.Place]change.ID // directories that could not be looked at, by the place under which the ledger has them
 	dead     error                      // why the loop ends
 	ready    *queue                     // tasks that may be sent
@@ -57,7 +62,7 @@ type Engine struct {
 	small    *queue                     // the same, of small files
 	turn     atomic.Uint64              // of the connections, to stream content
 	stats    counters
-	failing  map[change.Place]bool // a copy of the ledger's keys, at most failingMax
+	failing  map[change.Place]*attempts // a copy of the ledger's keys, at most failingMax
 	halted   string
 	recent   []deletion
 	sweep    *sweep
@@ -70,7 +75,7 @@ type Engine struct {
 	started  time.Time
 
 	surprisesIn map[change.Place]int // how often a place was not as the store says
-	caughtCount int                  // how often all was handed out
+	retried     time.Time            // when failing entries were last asked for again; of the driving goroutine alone
 
 	peers    atomic.Pointer[[]Peer] // Options.Peers and those that have joined
 	asked    atomic.Int64           // requests to observe again
@@ -87,7 +92,7 @@ func New(o Options) *Engine {
 		o: o, seed: binary.LittleEndian.Uint64(b[:]),
 		over: newOverlay(o.Store), dirs: map[change.ID]whereabouts{}, making: map[change.ID]*task{}, makingAt: map[change.Place]*task{}, settles: map[change.ID]int{},
 		places: map[change.Place]int{}, ids: map[change.ID]int{}, touched: map[change.ID]int{},
-		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, blind: map[change.Place]change.ID{}, ready: newQueue(), bulk: newQueue(), small: newQueue(), failing: map[change.Place]bool{},
+		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, blind: map[change.Place]change.ID{}, ready: newQueue(), bulk: newQueue(), small: newQueue(), failing: map[change.Place]*attempts{}, strayed: map[change.ID]int{},
 		halted: o.Guard.Halted, finished: make(chan *batch, 2*maxOpen), wake: make(chan struct{}, 1), started: time.Now(),
 	}
 	e.cond = sync.NewCond(&e.mu)
@@ -229,18 +234,19 @@ func (e *Engine) drive(ctx context.Context, batches <-chan fetched) error {
 	}
 }
 
-// begin learns what was failing before, and starts with the directories whose state is not known.
+// begin tries again what was failing before: whoever starts a mirror anew has perhaps removed the cause.
 func (e *Engine) begin() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	due, _, err := e.o.Ledger.Due(time.Unix(1<<40, 0), failingMax)
-	if err != nil {
+	failing, _, err := e.o.Ledger.Due(time.Unix(1<<40, 0), failingMax)
+	if err != nil || len(failing) == 0 || e.o.DryRun {
 		return err
 	}
-	for _, at := range due {
-		e.failing[at] = true
+	e.mu.Lock()
+	for _, at := range failing {
+		e.failing[at] = &attempts{}
 	}
-	return nil
+	e.mu.Unlock()
+	e.retried = time.Now()
+	return e.retryAll(failing)
 }
 
 // caughtUp handles the moment at which everything that the source knew was handed out.
@@ -280,8 +286,7 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 	if !e.o.Once || f.batch.Scan.Running {
 		return false, nil
 	}
-	again, err := e.retryOnce()
-	return !again && err == nil, err
+	return !e.retryOnce(), nil
 }
 
 // finish ends the loop in good order: nothing new is begun, what is in flight is awaited and committed.

@@ -15,6 +15,12 @@ const failingMax = 1 << 16
 // idleWait is how long the loop waits when nothing is due.
 const idleWait = time.Minute
 
+// attempts is what a loop knows of a failing entry.
+type attempts struct {
+	retries int       // in this run
+	next    time.Time // when the next is due; zero: nothing was heard since the last
+}
+
 // healed clears a place from the ledger.
 func (e *Engine) healed(at change.Place) error {
 	e.mu.Lock()
@@ -22,7 +28,7 @@ func (e *Engine) healed(at change.Place) error {
 		e.mu.Unlock()
 		return nil
 	}
-	is := e.failing[at] || len(e.failing) >= failingMax
+	is := e.failing[at] != nil || len(e.failing) >= failingMax
 	delete(e.failing, at)
 	e.mu.Unlock()
 	if !is {
@@ -35,44 +41,61 @@ func (e *Engine) healed(at change.Place) error {
 	return err
 }
 
+// retryPause is the shortest time between two rounds of retries, which gathers those that become due one after the other.
+const retryPause = time.Second
+
 // retry has the entries observed again whose time has come, and says how long to wait for the next.
 func (e *Engine) retry() (time.Duration, error) {
-	due, next, err := e.o.Ledger.Due(time.Now(), stashBatch)
+	now := time.Now()
+	if pause := e.retried.Add(retryPause).Sub(now); pause > 0 {
+		return pause, nil
+	}
+	due, next, err := e.o.Ledger.Due(now, stashBatch)
 	if err != nil {
 		return 0, err
 	}
+	if len(due) > 0 {
+		e.retried = now
+		return retryPause, e.retryAll(due)
+	}
+	if next.IsZero() {
+		return idleWait, nil
+	}
+	return min(idleWait, max(next.Sub(now), time.Millisecond)), nil
+}
+
+// retryAll has failing entries observed again. Their next try is put off first: of some an observation leads to nothing that
+// could fail or be applied under the same name.
+func (e *Engine) retryAll(failing []change.Place) error {
+	if err := e.o.Ledger.PutOff(failing...); err != nil {
+		return err
+	}
 	e.mu.Lock()
-	for _, at := range due {
+	for _, at := range failing {
+		if a := e.failing[at]; a != nil {
+			a.retries++
+			a.next = time.Time{}
+		}
 		if id, blind := e.blind[at]; blind {
 			e.suspect[id] = true
 			e.nudge()
 		}
 	}
 	e.mu.Unlock()
-	e.again(due...)
-	if len(due) > 0 {
-		return time.Second, nil // the answers move their next try on
-	}
-	if len(due) == 0 && next.IsZero() {
-		return idleWait, nil
-	}
-	return min(idleWait, max(time.Until(next), time.Millisecond)), nil
+	e.again(failing...)
+	return nil
 }
 
 // retryOnce says whether a run that shall end waits for further tries of failing entries.
-func (e *Engine) retryOnce() (bool, error) {
-	_, next, err := e.o.Ledger.Due(time.Time{}, 1)
-	if err != nil || e.o.Ledger.Count() == 0 {
-		return false, err
+func (e *Engine) retryOnce() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, a := range e.failing {
+		if a.retries < onceTries && !a.next.IsZero() && time.Until(a.next) < onceWait {
+			return true
+		}
 	}
-	wait := time.Until(next)
-	return e.rounds() < onceTries && !next.IsZero() && wait < 10*time.Second, nil
-}
-
-// rounds counts how often a run that shall end has caught up.
-func (e *Engine) rounds() int {
-	e.caughtCount++
-	return e.caughtCount
+	return false
 }
 
 // pretend reports a plan instead of carrying it out, and goes on as if it had been.

@@ -164,11 +164,9 @@ func (e *Engine) looked(l *looker) error {
 func (e *Engine) lookBlind(l *looker) error {
 	e.mu.Lock()
 	e.blind[l.at] = l.id
+	path := e.pathOf(l.at)
 	e.mu.Unlock()
-	f := status.Failure{Path: l.path, Op: "look", Call: "getdents64", Errno: int(l.blind.Errno), Error: l.blind.Detail, Side: status.Destination}
-	if f.Path == "" {
-		f.Path = "."
-	}
+	f := status.Failure{Path: path, Op: "look", Call: "getdents64", Errno: int(l.blind.Errno), Error: l.blind.Detail, Side: status.Destination}
 	f.Hint = status.Hint(f.Errno, f.Side, f.Call)
 	return e.fail(l.at, f)
 }

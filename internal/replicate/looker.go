@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"sort"
+	"syscall"
 
 	"georep/internal/change"
 	"georep/internal/plan"
@@ -17,7 +18,6 @@ import (
 type looker struct {
 	e       *Engine
 	id      change.ID
-	path    string       // of the directory, on the secondary
 	at      change.Place // of the directory, when placed
 	placed  bool
 	seed    maphash.Seed
@@ -40,7 +40,6 @@ func (l *looker) look(ctx context.Context, p Peer) error {
 	if err != nil || !ok {
 		return err
 	}
-	l.path = w.path
 	err = p.Look(ctx, wire.Dir{Path: w.path, Sec: w.sec}, func(entry wire.Entry) error {
 		l.failed = l.entry(entry)
 		return l.failed
@@ -50,6 +49,10 @@ func (l *looker) look(ctx context.Context, p Peer) error {
 	case l.failed != nil:
 		return l.failed
 	case errors.Is(err, wire.ErrStale) && !stash: // an empty stash may not have been made
+		if l.e.strays(l.id) > surprisesMax { // whatever is done, the secondary says so again: it has a reason of its own
+			l.blind = &wire.RemoteError{Errno: syscall.ESTALE, Detail: "it is listed in the directory above, but cannot be entered"}
+			return nil
+		}
 		l.gone = true
 		return l.add(Effect{At: l.at, Tree: l.id})
 	case errors.As(err, &l.blind) && !stash:
@@ -60,7 +63,18 @@ func (l *looker) look(ctx context.Context, p Peer) error {
 	if err := l.missing(); err != nil || stash {
 		return err
 	}
+	l.e.mu.Lock()
+	delete(l.e.strayed, l.id)
+	l.e.mu.Unlock()
 	return l.self()
+}
+
+// strays counts how often a directory was not where it should be.
+func (e *Engine) strays(id change.ID) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.strayed[id]++
+	return e.strayed[id]
 }
 
 func (l *looker) entry(w wire.Entry) error {

@@ -136,6 +136,8 @@ type Ledger interface {
 	Healed(at change.Place) (status.Failure, bool, error)
 	// Due lists places whose next try has come, and when the next after them is due (zero: none).
 	Due(now time.Time, max int) ([]change.Place, time.Time, error)
+	// PutOff moves the next try of places on, which are being tried now.
+	PutOff(places ...change.Place) error
 	Count() int
 }
 

@@ -110,7 +110,10 @@ func (e *Engine) request(t *task) (*wire.Request, hindrance, error) {
 			break
 		}
 		cur, _, err := e.over.Get(d.At)
-		if r.Sec = cur.Sec; err != nil || r.Sec.IsZero() {
+		if r.Sec = cur.Sec; r.Sec.IsZero() && err == nil && d.Op == change.Times {
+			return nil, hindMissing, nil
+		}
+		if err != nil || r.Sec.IsZero() {
 			return nil, hindElsewhere, err
 		}
 	}
@@ -160,7 +163,7 @@ func (e *Engine) send(ctx context.Context, t *task, p Peer) error {
 		return err
 	}
 	if why != hindNone {
-		return e.skip(t, why)
+		return e.skip(t, why, nil)
 	}
 	if t.d.Object.Kind == change.File && (t.d.Op == change.Make || t.d.Op == change.Write || t.d.Op == change.Adopt) {
 		inline, err := e.inline(t)
@@ -293,7 +296,7 @@ func (e *Engine) opened(ctx context.Context, t *task) (*wire.Request, Content, e
 		return nil, nil, err
 	}
 	if why != hindNone {
-		return nil, nil, e.skip(t, why)
+		return nil, nil, e.skip(t, why, nil)
 	}
 	if err := settle(ctx, t.d.Object.Ctime); err != nil {
 		return nil, nil, err

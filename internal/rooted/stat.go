@@ -1,6 +1,7 @@
 package rooted
 
 import (
+	"errors"
 	"syscall"
 	"unsafe"
 
@@ -97,8 +98,27 @@ func objectOf(st *unix.Statx_t) change.Object {
 	return o
 }
 
-// stat is Stat for an entry of a directory (flags AT_SYMLINK_NOFOLLOW) or for an open object (name "", AT_EMPTY_PATH).
-func (r *Root) stat(fd int, name string, flags int, w where) (change.Object, error) {
+// statTries bounds how often an entry is asked for that is there and, a moment later, is not.
+const statTries = 3
+
+// stat is Stat for an entry of a directory (flags AT_SYMLINK_NOFOLLOW) or for an open object (name "", AT_EMPTY_PATH). ENOENT
+// means that the entry itself was asked for and is not there, and no less: others act on it.
+func (r *Root) stat(fd int, name string, flags int, w where) (o change.Object, err error) {
+	for range statTries {
+		if o, err = r.statOnce(fd, name, flags, w); !lostHandle(err) {
+			return o, err
+		}
+	}
+	return o, r.failed("name_to_handle_at", w, unix.ESTALE)
+}
+
+// lostHandle says whether an entry was there, and had no handle any more.
+func lostHandle(err error) bool {
+	var failed *Error
+	return errors.As(err, &failed) && failed.Call == "name_to_handle_at" && failed.Err == unix.ENOENT
+}
+
+func (r *Root) statOnce(fd int, name string, flags int, w where) (change.Object, error) {
 	var st unix.Statx_t
 	if r.faults != nil {
 		if err := r.faults("statx", w.String()); err != nil {

@@ -123,6 +123,8 @@ func (l *ledger) Due(now time.Time, limit int) ([]change.Place, time.Time, error
 	return places, next, err
 }
 
+func (l *ledger) PutOff(places ...change.Place) error { return l.l.PutOff(places...) }
+
 func (l *ledger) Count() int { return int(l.l.Count()) }
 
 func (l *ledger) failures(limit int) ([]status.Failure, error) {

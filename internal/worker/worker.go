@@ -58,6 +58,8 @@ type Options struct {
 	Log           *slog.Logger
 	// Dial, if given, takes the place of ssh and of the local agent: it starts an agent with these arguments.
 	Dial func(ctx context.Context, args []string) (Stream, error)
+	// SourceFaults, if given, is asked before every system call on the source; for tests (see rooted.WithFaults).
+	SourceFaults func(call, path string) error
 }
 
 // Summary is how a mirror ended.
@@ -178,7 +180,11 @@ func (w *worker) run(ctx context.Context) (sum Summary, err error) {
 func (w *worker) closeLater(f func() error) { w.closers = append(w.closers, f) }
 
 func (w *worker) openSource(context.Context) error {
-	root, err := rooted.Open(w.o.Source)
+	var options []rooted.Option
+	if w.o.SourceFaults != nil {
+		options = append(options, rooted.WithFaults(w.o.SourceFaults))
+	}
+	root, err := rooted.Open(w.o.Source, options...)
 	if err != nil {
 		return fmt.Errorf("open the source %s: %w", w.o.Source, err)
 	}
