@@ -17,6 +17,14 @@ type Output interface {
 	Truncate(size int64) error
 }
 
+// SeenOutput is an Output that shows what it copies while it does. For others a Patcher reads what it had them copy.
+type SeenOutput interface {
+	Output
+	// CopySeen is CopyRange that calls seen for what was copied, piece by piece in order: with its bytes, or with none and the number of
+	// zeros of a hole.
+	CopySeen(basisOff, off, n int64, seen func(p []byte, hole int64)) error
+}
+
 // Patcher builds a target from operations. It trusts none of them: what reaches beyond the basis or the declared size is an error that
 // wraps ErrOp and changes nothing. After an error the Patcher is of no more use.
 type Patcher struct {
@@ -33,8 +41,8 @@ type Patcher struct {
 // NewPatcher begins a target of size bytes over a basis of basisSize bytes; without one basis is nil and basisSize 0. All
 // content goes to h (not nil).
 //
-// Copied content is hashed as it arrived, so that a copy that went wrong or a basis that changes meanwhile is noticed: it is read
-// back from out, if that is an io.ReaderAt, and otherwise from basis.
+// Copied content is hashed as it arrived, so that a copy that went wrong or a basis that changes meanwhile is noticed: out shows it if it is
+// a SeenOutput; else it is read back from out, if that is an io.ReaderAt, and otherwise from basis.
 func NewPatcher(out Output, basis io.ReaderAt, basisSize, size int64, h *Hash) *Patcher {
 	p := &Patcher{out: out, check: basis, shift: true, basis: basisSize, size: size, hash: h}
 	if basis == nil {
@@ -83,6 +91,9 @@ func (p *Patcher) copied(op Op) error {
 	if op.Len > MaxCopy || op.Off < 0 || op.Off > p.basis-op.Len {
 		return fmt.Errorf("%v of a basis of %d: %w", op, p.basis, ErrOp)
 	}
+	if out, ok := p.out.(SeenOutput); ok {
+		return p.copiedSeen(out, op)
+	}
 	if err := p.out.CopyRange(op.Off, p.at, op.Len); err != nil {
 		return fmt.Errorf("copy %d bytes at %d of the basis to %d: %w", op.Len, op.Off, p.at, err)
 	}
@@ -103,6 +114,27 @@ func (p *Patcher) copied(op Op) error {
 		}
 		_, _ = p.hash.Write(p.buf[:m])
 		n += m
+	}
+	p.at += op.Len
+	return nil
+}
+
+func (p *Patcher) copiedSeen(out SeenOutput, op Op) error {
+	seen := int64(0)
+	err := out.CopySeen(op.Off, p.at, op.Len, func(b []byte, hole int64) {
+		if len(b) > 0 {
+			_, _ = p.hash.Write(b)
+			seen += int64(len(b))
+			return
+		}
+		p.hash.Zeros(hole)
+		seen += hole
+	})
+	if err == nil && seen != op.Len {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("copy %d bytes at %d of the basis to %d: %w", op.Len, op.Off, p.at, err)
 	}
 	p.at += op.Len
 	return nil

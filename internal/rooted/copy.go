@@ -75,15 +75,104 @@ func (f *File) seek(off int64, whence int) (to int64, err error) {
 // CopyRange copies n bytes at srcOff of src to dstOff of f, inside the kernel where it can, sharing the blocks where the file
 // system can. Holes of src become holes. ENODATA: src is shorter.
 func (f *File) CopyRange(src *File, srcOff, dstOff, n int64) error {
+	return f.sharing(src, srcOff, dstOff, n, f.copyUnshared, nil)
+}
+
+// CopySeen is CopyRange for who has to see what was copied: seen is called for each piece, in order, with its bytes (which are valid
+// during the call), or with none and the length of a hole. buf is space for that, not empty.
+func (f *File) CopySeen(src *File, srcOff, dstOff, n int64, buf []byte, seen func(p []byte, hole int64)) error {
+	through := func(src *File, srcOff, dstOff, n int64) error { return f.copySeen(src, srcOff, dstOff, n, buf, seen) }
+	return f.sharing(src, srcOff, dstOff, n, through, func(off, n int64) error {
+		for n > 0 {
+			part := buf[:min(n, int64(len(buf)))]
+			got, err := f.ReadAt(part, off)
+			if err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			clear(part[got:]) // a shared hole at the end need not have made the file longer
+			seen(part, 0)
+			off, n = off+int64(len(part)), n-int64(len(part))
+		}
+		return nil
+	})
+}
+
+// cloneLeast is the number of bytes from which sharing blocks is worth its call.
+const cloneLeast = 64 << 10
+
+// sharing copies a range. The whole blocks in it are shared where the file system can, if they lie alike in both files; after that
+// shared is called for them if it is given. The rest is copied by rest.
+func (f *File) sharing(src *File, srcOff, dstOff, n int64, rest func(src *File, srcOff, dstOff, n int64) error, shared func(off, n int64) error) error {
+	block := src.sparse.blockSize
 	if n <= 0 {
 		return nil
 	}
-	if !f.root.noClone.Load() {
-		done, err := f.clone(src, srcOff, dstOff, n)
-		if done || err != nil {
+	if f.root.noClone.Load() || n < cloneLeast || block <= 0 || block > cloneLeast/2 || (srcOff-dstOff)%block != 0 {
+		return rest(src, srcOff, dstOff, n)
+	}
+	head := (block - srcOff%block) % block
+	middle := (n - head) / block * block
+	if head > 0 {
+		if err := rest(src, srcOff, dstOff, head); err != nil {
 			return err
 		}
 	}
+	done, err := f.clone(src, srcOff+head, dstOff+head, middle)
+	switch {
+	case err != nil:
+		return err
+	case !done:
+		return rest(src, srcOff+head, dstOff+head, n-head)
+	case shared != nil:
+		if err := shared(dstOff+head, middle); err != nil {
+			return err
+		}
+	}
+	if tail := n - head - middle; tail > 0 {
+		return rest(src, srcOff+head+middle, dstOff+head+middle, tail)
+	}
+	return nil
+}
+
+// copySeen copies through memory.
+func (f *File) copySeen(src *File, srcOff, dstOff, n int64, buf []byte, seen func(p []byte, hole int64)) error {
+	data := func(off, n int64) error {
+		for to := dstOff + off - srcOff; n > 0; {
+			part := buf[:min(n, int64(len(buf)))]
+			_, err := src.ReadAt(part, off)
+			if errors.Is(err, io.EOF) {
+				return f.root.failed("pread64", src.w, unix.ENODATA)
+			}
+			if err == nil {
+				_, err = f.WriteAt(part, to)
+			}
+			if err != nil {
+				return err
+			}
+			seen(part, 0)
+			off, to, n = off+int64(len(part)), to+int64(len(part)), n-int64(len(part))
+		}
+		return nil
+	}
+	if src.sparse.dense {
+		return data(srcOff, n)
+	}
+	return src.extents(srcOff, srcOff+n, func(off, length int64, hole bool) error {
+		if !hole {
+			return data(off, length)
+		}
+		err := src.reaches(off + length)
+		if err == nil {
+			err = f.Punch(dstOff+off-srcOff, length)
+		}
+		if err == nil {
+			seen(nil, length)
+		}
+		return err
+	})
+}
+
+func (f *File) copyUnshared(src *File, srcOff, dstOff, n int64) error {
 	if src.sparse.dense {
 		return f.copyData(src, srcOff, dstOff, n)
 	}
@@ -110,10 +199,6 @@ func (f *File) reaches(size int64) error {
 
 // clone shares whole blocks and says whether all was done that way.
 func (f *File) clone(src *File, srcOff, dstOff, n int64) (bool, error) {
-	block := src.sparse.blockSize
-	if block <= 0 || srcOff%block != 0 || dstOff%block != 0 || n%block != 0 {
-		return false, nil
-	}
 	err := f.root.try("ficlonerange", f.w, func() error {
 		return unix.IoctlFileCloneRange(f.fd, &unix.FileCloneRange{
 			Src_fd: int64(src.fd), Src_offset: uint64(srcOff), Src_length: uint64(n), Dest_offset: uint64(dstOff),

@@ -158,6 +158,62 @@ func compare(t *testing.T, a, b *File, size int64) {
 	}
 }
 
+// copyWay copies by CopyRange or, from the fourth way on, by CopySeen, which must show what is there then.
+func copyWay(t *testing.T, way int, to, src *File, from, dst, n int64) {
+	t.Helper()
+	if way < 3 {
+		must(t, to.CopyRange(src, from, dst, n))
+		return
+	}
+	var shown []byte
+	must(t, to.CopySeen(src, from, dst, n, make([]byte, 50_000), func(p []byte, hole int64) {
+		shown = append(append(shown, p...), make([]byte, hole)...)
+	}))
+	there := make([]byte, n)
+	_, err := to.ReadAt(there, dst)
+	must(t, err)
+	if !bytes.Equal(shown, there) {
+		t.Fatalf("%d bytes from %d to %d: shown was something else", n, from, dst)
+	}
+}
+
+// TestCopySharesWhatIsAligned has a range that begins and ends within a block, but lies alike in both files.
+func TestCopySharesWhatIsAligned(t *testing.T) {
+	for _, fstype := range []string{"xfs", "btrfs"} {
+		t.Run(fstype, func(t *testing.T) {
+			needRoot(t)
+			dir, err := os.MkdirTemp(mounts.get(t, fstype), "shared")
+			must(t, err)
+			written := map[string]int{}
+			r := open(t, dir, WithFaults(func(call, _ string) error { written[call]++; return nil }))
+			s, err := r.Top().Create("src", 0o600)
+			must(t, err)
+			content := bytes.Repeat([]byte("0123456789abcde"), 1<<20)
+			_, err = s.WriteAt(content, 0)
+			must(t, err)
+			must(t, s.Close())
+			src, err := r.Top().OpenFile("src")
+			must(t, err)
+			defer src.Close()
+			to, err := r.Top().Create("to", 0o600)
+			must(t, err)
+			defer to.Close()
+			clear(written)
+			const n = 10 << 20
+			copyWay(t, 3, to, src, 1000, 3*4096+1000, n)
+			if written["ficlonerange"] != 1 || written["pwrite64"] > 2 {
+				t.Errorf("calls: %v", written)
+			}
+			got := make([]byte, n)
+			_, err = to.ReadAt(got, 3*4096+1000)
+			must(t, err)
+			if !bytes.Equal(got, content[1000:1000+n]) {
+				t.Error("contents differ")
+			}
+		})
+	}
+}
+
 // TestCopyRange copies random ranges by every way and compares with the same copy in memory.
 func TestCopyRange(t *testing.T) {
 	onEach(t, func(t *testing.T, r *Root, _ string) {
@@ -180,9 +236,9 @@ func TestCopyRange(t *testing.T) {
 		}
 		must(t, s.Truncate(size))
 		must(t, s.Close())
-		for way := range 3 {
-			r.noClone.Store(way > 0)
-			r.copyPlain.Store(way > 1)
+		for way := range 5 {
+			r.noClone.Store(way%3 > 0)
+			r.copyPlain.Store(way == 2)
 			src, err := d.OpenFile("src")
 			must(t, err)
 			to, err := d.Create(fmt.Sprint("to", way), 0o600)
@@ -192,11 +248,14 @@ func TestCopyRange(t *testing.T) {
 			for range 60 {
 				n := 1 + random.Int64N(200000)
 				from, dst := random.Int64N(size-n), random.Int64N(size-n)
-				if random.IntN(2) == 0 {
+				switch random.IntN(3) {
+				case 0:
 					n, from, dst = (n+4095)&^4095, from&^4095, dst&^4095
-					n = min(n, size-from, size-dst)
+				case 1: // alike within their blocks
+					dst = dst&^4095 | from&4095
 				}
-				must(t, to.CopyRange(src, from, dst, n))
+				n = min(n, size-from, size-dst)
+				copyWay(t, way, to, src, from, dst, n)
 				copy(model[dst:dst+n], content[from:])
 			}
 			got := make([]byte, size)
@@ -206,6 +265,7 @@ func TestCopyRange(t *testing.T) {
 				t.Errorf("way %d: contents differ", way)
 			}
 			wants(t, to.CopyRange(src, size-10, 0, 20), unix.ENODATA)
+			wants(t, to.CopySeen(src, size-10, 0, 20, make([]byte, 10), func([]byte, int64) {}), unix.ENODATA)
 			must(t, to.CopyRange(src, 0, 0, 0))
 			to.Close()
 			src.Close()

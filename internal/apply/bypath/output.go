@@ -1,7 +1,6 @@
 package bypath
 
 import (
-	"errors"
 	"io"
 	"syscall"
 
@@ -233,9 +232,6 @@ type target struct {
 // WriteAt implements delta.Output.
 func (t *target) WriteAt(p []byte, off int64) (int, error) { return t.out.file.WriteAt(p, off) }
 
-// ReadAt lets the patch check what was copied.
-func (t *target) ReadAt(p []byte, off int64) (int, error) { return t.out.file.ReadAt(p, off) }
-
 // Truncate implements delta.Output.
 func (t *target) Truncate(size int64) error { return t.out.file.Truncate(size) }
 
@@ -247,35 +243,40 @@ func (t *target) hole(off, n, size int64) error {
 	return t.out.file.Punch(off, min(n, t.out.had-off))
 }
 
-// CopyRange implements delta.Output. What a part has at its place already stays. Content that moved within a part may have been
-// overwritten before it is copied; the hash of the whole finds that, and the next try has it right.
+// CopyRange implements delta.Output.
 func (t *target) CopyRange(from, off, n int64) error {
+	return t.CopySeen(from, off, n, func([]byte, int64) {})
+}
+
+// CopySeen implements delta.SeenOutput. What a part has at its place already stays. Content that moved within a part may have been
+// overwritten before it is copied; the hash of the whole finds that, and the next try has it right.
+func (t *target) CopySeen(from, off, n int64, seen func(p []byte, hole int64)) error {
+	if int64(len(t.buf)) < min(n, bufferSize) {
+		t.buf = make([]byte, min(max(n, 16<<10), bufferSize))
+	}
 	return t.basis.pieces(from, n, func(p piece) error {
 		to := off
 		off += p.n
 		if p.file != t.out.file {
-			return t.out.file.CopyRange(p.file, p.off, to, p.n)
+			return t.out.file.CopySeen(p.file, p.off, to, p.n, t.buf, seen)
 		}
-		if p.off == to {
-			return nil
-		}
-		return t.shift(p.off, to, p.n)
+		return t.shift(p.off, to, p.n, seen)
 	})
 }
 
-// shift copies within the output, also where source and target overlap.
-func (t *target) shift(from, to, n int64) error {
-	if t.buf == nil {
-		t.buf = make([]byte, bufferSize)
-	}
+// shift copies within the output, also where source and target overlap. What is at its place already is only shown.
+func (t *target) shift(from, to, n int64, seen func(p []byte, hole int64)) error {
 	for n > 0 {
 		part := t.buf[:min(n, int64(len(t.buf)))]
-		if got, err := t.out.file.ReadAt(part, from); err != nil && (got < len(part) || !errors.Is(err, io.EOF)) {
+		if _, err := t.out.file.ReadAt(part, from); err != nil {
 			return err
 		}
-		if _, err := t.out.file.WriteAt(part, to); err != nil {
-			return err
+		if from != to {
+			if _, err := t.out.file.WriteAt(part, to); err != nil {
+				return err
+			}
 		}
+		seen(part, 0)
 		from, to, n = from+int64(len(part)), to+int64(len(part)), n-int64(len(part))
 	}
 	return nil
