@@ -31,7 +31,7 @@ const (
 type ClientOptions struct {
 	Version     string            // of this program, for people
 	Compress    bool              // pack frames with zstd, both ways, when the agent can; what does not shrink goes as it is
-	Limiter     *rate.Limiter     // nil: none. Bytes a second that are sent, as they are on the wire; connections may share one. Its burst should be 64 KiB or more
+	Limiter     *rate.Limiter     // nil: none. Bytes a second that are sent, as they are on the wire; connections may share one (see NewLimiter)
 	MaxInFlight int               // requests by Do that wait for their answer, 1 to MaxRequests, which 0 stands for
 	Options     map[string]string // options of the session for the agent, some hundred bytes
 	HelloWait   time.Duration     // how long the agent may take to greet; 0: 2 minutes

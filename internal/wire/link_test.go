@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"georep/internal/change"
 )
@@ -101,21 +100,32 @@ func deadLink(t *testing.T, there, back bool) {
 	b2.Close()
 }
 
-// TestRateOfAllConnections holds for any minute after the first burst.
+// digits is content that shrinks by half.
+type digits struct{ endless }
+
+func (digits) ReadAt(p []byte, off int64) (int, error) {
+	r := rand.New(rand.NewPCG(uint64(off), 1))
+	for i := range p {
+		p[i] = "0123456789abcdef"[r.IntN(16)]
+	}
+	return len(p), nil
+}
+
+// TestRateOfAllConnections holds for any minute, also the first, and for bytes as they are on the wire.
 func TestRateOfAllConnections(t *testing.T) {
-	for _, perSecond := range []int{2000, 100_000, 800_000} {
+	for perSecond, compress := range map[int64]bool{2000: false, 10_000: true, 100_000: true, 800_000: false} {
 		t.Run(fmt.Sprint(perSecond), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				limiter := rate.NewLimiter(rate.Limit(perSecond), max(perSecond/50, 512))
+				limiter := NewLimiter(perSecond)
 				ctx, cancel := context.WithCancel(t.Context())
 				var clients []*Client
 				done := make(chan struct{}, 3)
 				for range 3 {
 					a, b := inMemory()
-					c := connectedOver(t, a, b, draining{newMemory()}, ClientOptions{Limiter: limiter}, ServerOptions{})
+					c := connectedOver(t, a, b, draining{newMemory()}, ClientOptions{Limiter: limiter, Compress: compress}, ServerOptions{})
 					clients = append(clients, c)
 					go func() {
-						c.Write(ctx, fileRequest(change.Make, "f", 1<<40), endless{1 << 40}, nil)
+						c.Write(ctx, fileRequest(change.Make, "f", 1<<40), digits{endless{1 << 40}}, nil)
 						done <- struct{}{}
 					}()
 				}
@@ -125,7 +135,6 @@ func TestRateOfAllConnections(t *testing.T) {
 					}
 					return n
 				}
-				time.Sleep(time.Second)
 				for range 3 {
 					before := total()
 					time.Sleep(time.Minute)

@@ -42,6 +42,12 @@ type out struct {
 	wake    chan struct{} // holds one token when there is something to do
 }
 
+// NewLimiter gives a limiter to so many bytes a second, which connections may share. It holds within 5 % over any minute, so what may
+// pass at once is no more than an eighth of a second's bytes.
+func NewLimiter(perSecond int64) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), int(max(pieceLeast, perSecond/8)))
+}
+
 func newOut(link context.Context, sink io.Writer, limiter *rate.Limiter, compress bool) (*out, error) {
 	o := &out{link: link, sink: sink, limiter: limiter, wake: make(chan struct{}, 1)}
 	if compress {

@@ -26,6 +26,7 @@ import (
 	"georep/internal/rooted"
 	"georep/internal/source"
 	"georep/internal/status"
+	"georep/internal/wire"
 	"georep/internal/transfer"
 )
 
@@ -224,7 +225,7 @@ func (w *worker) openState(context.Context) error {
 		return err
 	}
 	if w.o.BwLimit > 0 {
-		w.limiter = rate.NewLimiter(rate.Limit(w.o.BwLimit), max(64<<10, int(w.o.BwLimit/8)))
+		w.limiter = wire.NewLimiter(w.o.BwLimit)
 	}
 	return nil
 }

@@ -130,9 +130,7 @@ func (w *writing) receive(ctx context.Context) (change.Result, error) {
 	}
 	patch := delta.NewPatcher(target, source, b.size(), w.r.Object.Size, hash)
 	for {
-		if err := ctx.Err(); err != nil {
-			return change.Result{}, err
-		}
+		// The end of the connection ends Next when all that has arrived is taken: it need not come again.
 		op, err := w.s.Next()
 		if errors.Is(err, io.EOF) {
 			break
