@@ -214,7 +214,7 @@ func connectedOver(t testing.TB, a, b io.ReadWriteCloser, h Handler, o ClientOpt
 		if err := c.Wait(); err != nil {
 			t.Errorf("the client ended with %v", err)
 		}
-		if err := <-served; err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.EPIPE) { // closed within a frame
+		if err := <-served; err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, io.ErrClosedPipe) { // closed within a frame
 			t.Errorf("the server ended with %v", err)
 		}
 	})

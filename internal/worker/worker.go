@@ -26,8 +26,8 @@ import (
 	"georep/internal/rooted"
 	"georep/internal/source"
 	"georep/internal/status"
-	"georep/internal/wire"
 	"georep/internal/transfer"
+	"georep/internal/wire"
 )
 
 // ErrHalted means that a person must decide something; its text says what.
