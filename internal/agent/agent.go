@@ -38,6 +38,7 @@ type settings struct {
 	session  string
 	run      uint64
 	readOnly bool
+	noOwner  bool
 }
 
 // Run is Serve with the version that the program was built with.
@@ -56,6 +57,7 @@ func Run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, args []
 //	--session ID     the session that may work there
 //	--run N          which of the session's runs this is, from 1; agents of earlier ones are asked to go
 //	--read-only      change nothing: only listings are answered
+//	--no-owner       leave owners and groups as they come
 //
 // An error is a sentence for the person who started the mirror.
 func Serve(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, version string, args []string) error {
@@ -95,6 +97,7 @@ func parse(args []string) (settings, error) {
 	f.StringVar(&s.session, "session", "", "")
 	f.Uint64Var(&s.run, "run", 0, "")
 	f.BoolVar(&s.readOnly, "read-only", false, "")
+	f.BoolVar(&s.noOwner, "no-owner", false, "")
 	if err := f.Parse(args); err != nil {
 		return s, fmt.Errorf("the georep at the destination does not understand how it was started (%w): update it", err)
 	}
@@ -130,7 +133,7 @@ func (s *settings) open(ctx context.Context, quit context.CancelCauseFunc, stder
 	if err != nil {
 		return nil, fmt.Errorf("open the destination: %w", err)
 	}
-	applier, err := bypath.New(bypath.Options{Root: root, Report: func(err error) { fmt.Fprintln(stderr, "georep agent:", err) }})
+	applier, err := bypath.New(bypath.Options{Root: root, NoOwner: s.noOwner, Report: func(err error) { fmt.Fprintln(stderr, "georep agent:", err) }})
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}

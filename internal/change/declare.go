@@ -87,7 +87,7 @@ type Result struct {
 	Status  Status
 	Sec     ID            // Applied: identity on the secondary of the object that is now at At
 	Created bool          // Make of a directory: it was not there before, so that it is known to be empty
-	Errno   syscall.Errno // Failed; 0 when the cause is not an errno
+	Errno   syscall.Errno // Failed; 0 when the cause is not an errno. Applied: what kept owner or attributes from being set; the rest is done
 	Call    string        // Failed: the call that failed, e.g. "openat"
 	Detail  string        // Failed: more for a person, may be empty
 	Local   bool          // Failed on the primary (reading), not on the secondary

@@ -60,7 +60,7 @@ func TestLinesWithoutTerminal(t *testing.T) {
 		}
 		tell(status.Event{Kind: status.EntryFailed, Failure: &failure})
 		tell(status.Event{Kind: status.ScanDone, Snapshot: status.Snapshot{EntriesTotal: 600, BytesTotal: 600 << 10}})
-		live := status.Snapshot{State: status.StateLive, Events: status.EventsFanotify, EntriesDone: 600, EntriesTotal: 600, ContentSent: 9}
+		live := status.Snapshot{State: status.StateLive, RecoveryPoint: c.at, Events: status.EventsFanotify, EntriesDone: 600, EntriesTotal: 600, ContentSent: 9}
 		tell(status.Event{Kind: status.CaughtUp, Snapshot: live})
 		for range 100 { // 50 idle seconds say nothing
 			c.at = c.at.Add(500 * time.Millisecond)

@@ -26,7 +26,11 @@ func (d *display) moving(now time.Time, s status.Snapshot) string {
 		}
 		speed = append(speed, count(int64(s.EntryRate))+"/s", size(int64(s.ByteRate))+"/s")
 	default:
-		parts = append(parts, "lag "+span(s.Lag), "backlog "+entries(s.BacklogEntries))
+		lag := "lag " + span(s.Lag)
+		if s.RecoveryPoint.IsZero() {
+			lag = "not yet equal" // as long as something fails or is held back, no moment is known to which it equals
+		}
+		parts = append(parts, lag, "backlog "+entries(s.BacklogEntries))
 		if s.BacklogBytes > 0 {
 			parts = append(parts, size(s.BacklogBytes))
 		}

@@ -43,7 +43,7 @@ func (p *Program) workerOptions(m *config.Mirror, source, destination string) (w
 	}
 	return worker.Options{
 		Source: from, StateDir: mirrorState(base, from, target), Target: target,
-		Once: m.Once || m.DryRun, DryRun: m.DryRun, Checksum: m.Checksum, AllowDelete: m.AllowDelete,
+		Once: m.Once || m.DryRun, DryRun: m.DryRun, Checksum: m.Checksum, NoOwner: m.NoOwner, AllowDelete: m.AllowDelete,
 		Patterns: patterns, BwLimit: m.BwLimit, Compress: m.Compress, SyncJobs: m.SyncJobs,
 		Port: m.Port, SSHCommand: m.SSHCommand, RemoteGeorep: m.RemoteGeorep, SyncMethod: m.SyncMethod,
 		DeletePercent: m.DeleteLimit.Percent, DeleteEntries: m.DeleteLimit.Entries, ScanInterval: m.ScanInterval,

@@ -13,6 +13,7 @@ import (
 // Mirror holds the values of all options of the command mirror.
 type Mirror struct {
 	Once, DryRun, Checksum bool
+	NoOwner                bool
 	AllowDelete            bool
 	DeleteLimit            DeleteLimit
 	Patterns               []string // lines as in a gitignore file, in order; the last that matches a path decides
@@ -103,6 +104,8 @@ func whatOptions() []Option {
 			value: func(m *Mirror) Value { return patternValue{&m.Patterns, ""} }},
 		{Name: "include", Group: What, InFile: true, Help: "mirror what matches although an --exclude before it matches too",
 			value: func(m *Mirror) Value { return patternValue{&m.Patterns, "!"} }},
+		{Name: "no-owner", Group: What, Default: "false", InFile: true, Help: "leave owner and group on the destination as its account makes them, and setuid and setgid off",
+			value: func(m *Mirror) Value { return switchValue{&m.NoOwner} }},
 		{Name: "checksum", Short: "c", Group: What, Default: "false", Help: "compare the content of all files, not only sizes and times (finds changes that kept both)",
 			value: func(m *Mirror) Value { return switchValue{&m.Checksum} }},
 		{Name: "scan-interval", Group: What, Default: "1h", InFile: true, Help: "compare the whole tree this often while following changes, in case an event was lost",

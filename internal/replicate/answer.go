@@ -42,6 +42,11 @@ func (e *Engine) end(t *task, res change.Result) error {
 	case change.Exists, change.Stale:
 		return e.surprised(t)
 	}
+	return e.failed(t, failureOf(t, &res))
+}
+
+// failureOf describes an answer for the ledger.
+func failureOf(t *task, res *change.Result) status.Failure {
 	f := status.Failure{Op: t.d.Op.String(), Call: res.Call, Errno: int(res.Errno), Error: res.Detail, Side: status.Destination}
 	if res.Errno != 0 {
 		f.Error = res.Errno.Error()
@@ -53,7 +58,7 @@ func (e *Engine) end(t *task, res change.Result) error {
 		f.Side = status.Source
 	}
 	f.Hint = status.Hint(f.Errno, f.Side, f.Call)
-	return e.failed(t, f)
+	return f
 }
 
 // failed ends a task that the ledger shall keep. What depends on the same object fails with it; the rest is observed again.
@@ -315,6 +320,9 @@ func (e *Engine) suspectDirs(t *task) {
 
 // applied records what the secondary has now.
 func (e *Engine) applied(t *task, res change.Result) error {
+	if res.Errno != 0 {
+		t.d.Object.UID = ownerUnset
+	}
 	e.mu.Lock()
 	if err := e.record(t, res); err != nil {
 		e.mu.Unlock()
@@ -328,13 +336,27 @@ func (e *Engine) applied(t *task, res change.Result) error {
 		e.rescan(t.d.Object.ID)
 	}
 	behind := e.conclude(t, false)
+	now, ok, err := e.over.Get(t.d.At)
+	path := e.pathOf(t.d.At)
 	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	e.again(places(behind)...)
-	if t.d.Op == change.Link && t.d.At.Dir == change.StashID || t.d.Op == change.Times {
+	switch {
+	case res.Errno != 0:
+		f := failureOf(t, &res)
+		f.Op, f.Path = change.Set.String(), path
+		return e.fail(t.d.At, f)
+	case t.d.Op == change.Link && t.d.At.Dir == change.StashID, ok && now.UID == ownerUnset, t.d.Op == change.Times:
 		return nil // a directory's times may be those of the store, which has not what failed
 	}
 	return e.healed(t.d.At)
 }
+
+// ownerUnset is the owner that the store notes for an object whose owner or attributes the secondary could not set: no object
+// has it, so that it differs from the source until that is mended.
+const ownerUnset = ^uint32(0)
 
 func (e *Engine) record(t *task, res change.Result) error {
 	d := &t.d

@@ -9,6 +9,9 @@ import (
 	"georep/internal/change"
 )
 
+// KeepOwner, as a user or group to be set, leaves it as it is. No file can belong to it: chown(2) takes it the same way.
+const KeepOwner = ^uint32(0)
+
 // node is one object held open, so that all its attributes are set on the same object whatever happens to its name.
 type node struct {
 	xattrCalls
@@ -49,7 +52,7 @@ func (n *node) apply(a change.Attr, xattrs, times bool) error {
 		return n.root.failed("statx", n.w, unix.ESTALE)
 	}
 	remode := now.Mode != a.Mode
-	if now.UID != a.UID || now.GID != a.GID {
+	if a.UID != KeepOwner && now.UID != a.UID || a.GID != KeepOwner && now.GID != a.GID {
 		if err := n.chown(&now, &a); err != nil {
 			return err
 		}
@@ -77,10 +80,10 @@ func (n *node) apply(a change.Attr, xattrs, times bool) error {
 // on every file system.
 func (n *node) chown(now *change.Object, a *change.Attr) error {
 	uid, gid := int(a.UID), int(a.GID)
-	if now.UID == a.UID {
+	if now.UID == a.UID || a.UID == KeepOwner {
 		uid = -1
 	}
-	if now.GID == a.GID {
+	if now.GID == a.GID || a.GID == KeepOwner {
 		gid = -1
 	}
 	return n.root.try("fchownat", n.w, func() error { return unix.Fchownat(n.fd, "", uid, gid, unix.AT_EMPTY_PATH) })
@@ -119,7 +122,8 @@ func futimens(fd int, t change.Time) syscall.Errno {
 
 // SetAttr makes owner, group and mode of the entry name be a's, the extended attributes if setXattrs, and the time of modification if
 // times. Calls that would change nothing are left out. The entry must be of that kind, else ESTALE. The mode of a symbolic link is not
-// touched. It stops at the first call that fails, so that nothing becomes setuid for an owner that could not be set.
+// touched. A user or group that is KeepOwner stays. It stops at the first call that fails, so that nothing becomes setuid for an owner
+// that could not be set.
 func (d *Dir) SetAttr(name string, kind change.Kind, a change.Attr, setXattrs, times bool) error {
 	n, err := d.openNode(name)
 	if err != nil {

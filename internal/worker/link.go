@@ -69,6 +69,9 @@ func (o *Options) dial(ctx context.Context, args []string) (Stream, error) {
 func (w *worker) open(ctx context.Context) (*link, error) {
 	o := &w.o
 	args := []string{"agent", "--root", o.Target.Path, "--session", w.session}
+	if o.NoOwner {
+		args = append(args, "--no-owner")
+	}
 	if o.DryRun {
 		args = append(args, "--read-only")
 	} else {

@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -20,7 +18,6 @@ import (
 	"georep/internal/change"
 	"georep/internal/checkpoint"
 	"georep/internal/dial"
-	"georep/internal/durable"
 	"georep/internal/index"
 	"georep/internal/replicate"
 	"georep/internal/rooted"
@@ -41,6 +38,7 @@ type Options struct {
 	Once          bool // end when all is acknowledged
 	DryRun        bool // say what would be done
 	Checksum      bool // compare contents where size and times are equal
+	NoOwner       bool // leave owners and groups on the destination as they come
 	AllowDelete   bool // a person has agreed to deletions, and to making a filled destination equal
 	Patterns      []string
 	BwLimit       int64 // bytes a second of all connections together; 0: no limit
@@ -84,14 +82,11 @@ func Run(ctx context.Context, o Options, report func(status.Event)) (Summary, er
 	if o.SyncJobs <= 0 {
 		o.SyncJobs = 3
 	}
-	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
-		return Summary{}, fmt.Errorf("make the state directory (choose another with --state-dir): %w", err)
-	}
-	lock, err := durable.Lock(filepath.Join(o.StateDir, "lock"))
+	release, err := claimState(&o)
 	if err != nil {
-		return Summary{}, fmt.Errorf("another georep mirrors this source to this destination: %w", err)
+		return Summary{}, err
 	}
-	defer lock.Unlock()
+	defer release()
 	var one sync.Mutex
 	tell := report
 	report = func(e status.Event) { // also while further connections are being made
@@ -167,7 +162,7 @@ func (w *worker) run(ctx context.Context) (sum Summary, err error) {
 			}
 		}
 	}()
-	for _, step := range []func(context.Context) error{w.openSource, w.openState, w.connect, w.bind, w.checkSource, w.greet, w.observe, w.openCarrier} {
+	for _, step := range []func(context.Context) error{w.openSource, w.openState, w.connect, w.bind, w.checkSource, w.checkOwners, w.greet, w.observe, w.openCarrier} {
 		if err := step(ctx); err != nil {
 			if ctx.Err() != nil {
 				return Summary{}, nil
@@ -194,7 +189,7 @@ func (w *worker) openSource(context.Context) error {
 	return nil
 }
 
-// openState opens the index. A dry run works on a copy, so that it may go on as if its plans were carried out.
+// openState opens the index.
 func (w *worker) openState(context.Context) error {
 	path := IndexFile(w.o.StateDir)
 	x, err := index.Open(path, index.Options{})

@@ -27,6 +27,8 @@ type Options struct {
 	Root *rooted.Root // stays the caller's; must outlive the Applier
 	// Dirs bounds the directories that are kept open; 0: 512.
 	Dirs int
+	// NoOwner leaves owner and group of what is made as they come, and setuid and setgid off.
+	NoOwner bool
 	// Report is told of what went wrong without concerning any request, such as remains that could not be cleared. May be nil.
 	Report func(error)
 }
@@ -43,6 +45,7 @@ type Applier struct {
 	count    atomic.Uint64
 	report   func(error)
 	uid      int // of this process, when it is not root; else -1
+	noOwner  bool
 }
 
 var (
@@ -66,7 +69,7 @@ func New(o Options) (*Applier, error) {
 	if _, err := rand.Read(token[:]); err != nil {
 		return nil, fmt.Errorf("choose a name for temporary files: %w", err)
 	}
-	a := &Applier{root: o.Root, self: self.ID, report: o.Report, prefix: tempPrefix + hex.EncodeToString(token[:]) + "-", uid: -1}
+	a := &Applier{root: o.Root, self: self.ID, report: o.Report, prefix: tempPrefix + hex.EncodeToString(token[:]) + "-", uid: -1, noOwner: o.NoOwner}
 	if a.report == nil {
 		a.report = func(error) {}
 	}
@@ -88,7 +91,9 @@ func (a *Applier) Close() error {
 
 // Apply carries out a request whose content, if any, is inline.
 func (a *Applier) Apply(ctx context.Context, r *wire.Request) change.Result {
-	return a.retried(r, func() change.Result { return a.apply(ctx, r) })
+	return a.lenient(r, func(r *wire.Request) change.Result {
+		return a.retried(r, func() change.Result { return a.apply(ctx, r) })
+	})
 }
 
 // retried runs an operation, again if it failed only because of an open directory that was removed or moved out meanwhile, or

@@ -72,6 +72,7 @@ func copyProgram(to string) error {
 	return out.Close()
 }
 
+// What cannot be given to another owner is made all the same, and its answer names what is missing.
 func TestUnprivilegedCannotGiveAway(t *testing.T) {
 	if !unprivileged(t) {
 		return
@@ -83,11 +84,23 @@ func TestUnprivilegedCannotGiveAway(t *testing.T) {
 		if o.Kind == change.File {
 			r.Inline, r.HasInline = []byte("x"), true
 		}
-		res := w.apply(r)
-		if res.Status != change.Failed || res.Errno != syscall.EPERM || !strings.Contains(res.Detail, "root") {
-			t.Errorf("%s: %+v", name, res)
+		o.Mode |= 0o6000
+		r.Object = o
+		for range 2 {
+			res := w.apply(r)
+			if res.Status != change.Applied || res.Sec != w.sec(name) || res.Errno != syscall.EPERM || !strings.Contains(res.Detail, "root") {
+				t.Errorf("%s: %+v", name, res)
+			}
+			info, err := os.Lstat(w.path(name))
+			if err != nil || info.Mode()&os.ModeSetuid != 0 && o.Kind != change.Dir {
+				t.Errorf("%s: %v, %v", name, info.Mode(), err)
+			}
+		}
+		if res := w.apply(&wire.Request{Op: change.Drop, At: w.at(name), Object: o, MayRemove: true}); res.Status != change.Applied {
+			t.Errorf("drop %s: %+v", name, res)
 		}
 	}
+	w.leavesOwners(t)
 	device := nodeOf(1, change.CharDev)
 	device.Rdev = 0x103
 	if res := w.apply(&wire.Request{Op: change.Make, At: w.at("dev"), Object: device}); res.Errno != syscall.EPERM || !strings.Contains(res.Detail, "root") {
@@ -140,5 +153,25 @@ func TestUnprivilegedWritesInItsReadOnlyDirectories(t *testing.T) {
 	res := w.apply(&wire.Request{Op: change.Drop, At: w.at("d"), Sec: w.sec("d"), Object: closed, MayRemove: true})
 	if res.Status != change.Applied || w.tree() != "" {
 		t.Errorf("drop: %+v, there is %q", res, w.tree())
+	}
+}
+
+// leavesOwners tries that, asked to leave owners alone, nothing is said of them.
+func (w *world) leavesOwners(t *testing.T) {
+	t.Helper()
+	w.applier.noOwner = true
+	defer func() { w.applier.noOwner = false }()
+	o := fileOf(1, "x")
+	o.UID, o.GID, o.Mode = 12345, 12345, 0o6755
+	r := inline(wire.Request{Op: change.Make, At: w.at("left"), Object: o}, 1, "x")
+	r.Object = o
+	if res := w.apply(r); res.Status != change.Applied || res.Errno != 0 {
+		t.Errorf("without owners: %+v", res)
+	}
+	if info, err := os.Stat(w.path("left")); err != nil || info.Mode() != 0o755 {
+		t.Errorf("without owners: %v, %v", info.Mode(), err)
+	}
+	if res := w.apply(&wire.Request{Op: change.Drop, At: w.at("left"), Object: o}); res.Status != change.Applied {
+		t.Errorf("drop: %+v", res)
 	}
 }

@@ -26,7 +26,10 @@ func (a *Applier) Write(ctx context.Context, r *wire.Request, s wire.Stream) cha
 		res = result(w.receive(ctx))
 	}
 	if res.Status == change.Applied {
-		res = a.retried(r, func() change.Result { return result(w.finish(ctx)) })
+		res = a.lenient(r, func(r *wire.Request) change.Result {
+			w.r = r
+			return a.retried(r, func() change.Result { return result(w.finish(ctx)) })
+		})
 	}
 	return res
 }
