@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,6 +31,9 @@ func (p *Program) workerOptions(m *config.Mirror, source, destination string) (w
 			return worker.Options{}, err
 		}
 	}
+	if err := worker.CheckPatterns(m.Patterns); err != nil {
+		return worker.Options{}, err
+	}
 	base, err := p.stateBase(m.StateDir)
 	if err != nil {
 		return worker.Options{}, err
@@ -47,7 +51,7 @@ func (p *Program) workerOptions(m *config.Mirror, source, destination string) (w
 		Patterns: patterns, BwLimit: m.BwLimit, Compress: m.Compress, SyncJobs: m.SyncJobs,
 		Port: m.Port, SSHCommand: m.SSHCommand, RemoteGeorep: m.RemoteGeorep, SyncMethod: m.SyncMethod,
 		DeletePercent: m.DeleteLimit.Percent, DeleteEntries: m.DeleteLimit.Entries, ScanInterval: m.ScanInterval,
-		Version: p.Version, Executable: p.Executable,
+		Version: p.Version, Executable: p.Executable, Interactive: isTerminal(p.In),
 	}, nil
 }
 
@@ -76,6 +80,14 @@ func sourceDirectory(source string) (string, error) {
 	}
 	if !info.IsDir() {
 		return "", fmt.Errorf("the source %s is not a directory: name the directory that holds it", source)
+	}
+	dir, err := os.Open(real)
+	if err == nil {
+		_, err = dir.Readdirnames(1)
+		dir.Close()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("the source %s cannot be read: %w: run georep as an account that may read it", source, err)
 	}
 	return real, nil
 }

@@ -35,6 +35,12 @@ func terminal(w io.Writer) (int, bool) {
 	return int(f.Fd()), term.IsTerminal(int(f.Fd()))
 }
 
+// isTerminal says whether a person may be typing at r.
+func isTerminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
 // terminalWidth is the number of columns of w, and 80 when it is no terminal.
 func terminalWidth(w io.Writer) int {
 	if fd, ok := terminal(w); ok {

@@ -136,6 +136,9 @@ func (v patternValue) Set(text string) error {
 	if text == "" || strings.ContainsAny(text, "\n\x00") {
 		return fmt.Errorf("%q is not a pattern: write one line as in a gitignore file, for example '*.tmp' or '/cache/'", text)
 	}
+	if text[0] == '#' {
+		return fmt.Errorf(`%q would be a comment in a gitignore file: write '\%s' for names that begin with #`, text, text)
+	}
 	*v.to = append(*v.to, v.prefix+text)
 	return nil
 }

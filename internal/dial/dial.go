@@ -102,6 +102,13 @@ func Command(ctx context.Context, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Interactive && len(o.Local) == 0 {
+		// It stays in the terminal's foreground, where an interrupt reaches it too; what is in flight shall be finished, though.
+		if _, err := exec.LookPath(argv[0]); err != nil {
+			return nil, startProblem(argv[0], err)
+		}
+		argv = append([]string{"sh", "-c", `trap "" INT; exec "$@"`, "sh"}, argv...)
+	}
 	c := &Conn{options: o, ended: make(chan struct{})}
 	c.tail.also = o.Stderr
 	theirIn, in, err := pipe()

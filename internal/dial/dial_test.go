@@ -249,3 +249,33 @@ func TestNoSuchCommands(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Ctrl-C on the terminal reaches an ssh that may ask there; the connection must outlive it until we close it.
+func TestInterruptLeavesAnInteractiveConnection(t *testing.T) {
+	ssh := filepath.Join(t.TempDir(), "ssh")
+	if err := os.WriteFile(ssh, []byte("#!/bin/sh\nkill -INT $$\necho alive\ncat >/dev/null\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		interactive bool
+		want        string
+	}{{true, "alive\n"}, {false, ""}} {
+		c, err := Command(t.Context(), Options{Host: "host", SSH: []string{ssh}, Args: []string{"x"}, Interactive: test.interactive})
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 10)
+		n, _ := c.Read(buf)
+		if got := string(buf[:n]); got != test.want {
+			t.Errorf("interactive %v: read %q, want %q", test.interactive, got, test.want)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	var p *Problem
+	_, err := Command(t.Context(), Options{Host: "host", SSH: []string{"/none/ssh"}, Args: []string{"x"}, Interactive: true})
+	if !errors.As(err, &p) || p.Cause != CauseNoSSH {
+		t.Errorf("a missing ssh: %v", err)
+	}
+}

@@ -63,8 +63,8 @@ func (e *Engine) take(b Batch) error {
 			present = append(present, o)
 		}
 	}
-	if len(present) > 0 {
-		if err := e.schedule(present); err != nil {
+	for _, part := range e.levels(present) {
+		if err := e.schedule(part); err != nil {
 			return err
 		}
 	}
@@ -125,6 +125,7 @@ func (e *Engine) plan(seen []change.Observation) (*plan.Plan, error) {
 	usable := make([]change.Observation, 0, len(seen))
 	for _, o := range seen {
 		switch {
+		case e.beyond(o.At):
 		case !e.unseen(o.At.Dir):
 			usable = append(usable, o)
 		case o.Content:

@@ -98,53 +98,107 @@ func (e *Engine) retryOnce() bool {
 	return false
 }
 
-// pretend reports a plan instead of carrying it out, and goes on as if it had been.
+// levels splits observations so that a directory comes in an earlier part than what is in it, for a dry run on a destination that
+// is filled: only when it is known what is in a directory there can anything below be planned.
+func (e *Engine) levels(seen []change.Observation) [][]change.Observation {
+	if len(seen) == 0 {
+		return nil
+	}
+	if !e.o.DryRun || e.o.Fresh {
+		return [][]change.Observation{seen}
+	}
+	var parts [][]change.Observation
+	begin, dirs := 0, map[change.ID]bool{}
+	for i := range seen {
+		if dirs[seen[i].At.Dir] {
+			parts, begin = append(parts, seen[begin:i]), i
+			clear(dirs)
+		}
+		if seen[i].Object.Kind == change.Dir {
+			dirs[seen[i].Object.ID] = true
+		}
+	}
+	return append(parts, seen[begin:])
+}
+
+// beyond says whether a dry run put off the directory of a place: it is compared again when the one above has been looked at. Called
+// with mu held.
+func (e *Engine) beyond(at change.Place) bool {
+	if !e.o.DryRun || e.o.Fresh || at.IsRoot() {
+		return false
+	}
+	_, _, ok, err := e.placeOf(at.Dir)
+	return err == nil && !ok
+}
+
+// pretend reports a plan instead of carrying it out, and goes on as if it had been: the store of a dry run is a copy.
 func (e *Engine) pretend(p *plan.Plan) error {
-	for _, stage := range [][]change.Declaration{p.Build, p.Drop, p.Settle} {
+	var effects []Effect
+	for _, stage := range [][]change.Declaration{p.Keep, p.Vacate, p.Build, p.Drop, p.Settle} {
 		for i := range stage {
 			d := &stage[i]
 			if d.Op == change.Times {
 				continue
 			}
-			line, err := e.planned(d)
+			line, laid, err := e.planned(d)
 			if err != nil {
 				return err
 			}
-			e.report(status.Event{Kind: status.Planned, Planned: line})
+			effects = append(effects, laid...)
+			if d.At.Dir != change.StashID {
+				e.report(status.Event{Kind: status.Planned, Planned: line})
+			}
 		}
 	}
+	if err := e.o.Store.Commit(nil, effects); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.over.forget(0, effects)
+	e.mu.Unlock()
 	return nil
 }
 
-// planned describes a declaration, and lays what later paths depend on: where directories will be, and what is gone.
-func (e *Engine) planned(d *change.Declaration) (*status.PlannedChange, error) {
+// planned describes a declaration, and lays what it would leave: what comes later is planned and named by it.
+func (e *Engine) planned(d *change.Declaration) (*status.PlannedChange, []Effect, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	line := &status.PlannedChange{Op: d.Op.String(), Path: e.pathOf(d.At), Kind: d.Object.Kind.String(), Bytes: d.Object.Size}
+	var laid []Effect
 	switch d.Op {
-	case change.Make, change.Adopt:
-		if d.Object.Kind == change.Dir {
-			e.over.put(0, Effect{At: d.At, Entry: entryOf(d.Object, change.ID{})})
+	case change.Make, change.Adopt, change.Set, change.Write:
+		cur, there, err := e.over.Get(d.At)
+		if err != nil {
+			return nil, nil, err
 		}
+		if d.Object.Kind == change.Dir && d.Op != change.Set && (there && cur.Kind == change.Dir || d.At.IsRoot()) && !e.o.Fresh {
+			e.suspect[d.Object.ID] = true // what is in it is looked at
+		}
+		laid = []Effect{{At: d.At, Entry: entryOf(d.Object, cur.Sec)}}
 	case change.Drop:
-		e.over.put(0, Effect{At: d.At})
+		laid = []Effect{{At: d.At}}
+		if d.Object.Kind == change.Dir {
+			laid[0].Tree = d.Object.ID
+		}
 	case change.Link, change.Move:
 		entry, ok, err := e.over.Get(d.From)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if d.From.Dir == change.StashID {
-			line.From = "(another place)"
-		} else {
+		line.From = "(another place)"
+		if d.From.Dir != change.StashID {
 			line.From = e.pathOf(d.From)
 		}
 		if ok {
-			e.over.put(0, Effect{At: d.At, Entry: &entry})
+			laid = append(laid, Effect{At: d.At, Entry: &entry})
 		}
 		if d.Op == change.Move {
-			e.over.put(0, Effect{At: d.From})
+			laid = append(laid, Effect{At: d.From})
 			clear(e.dirs)
 		}
 	}
-	return line, nil
+	for _, f := range laid {
+		e.over.put(0, f)
+	}
+	return line, laid, nil
 }

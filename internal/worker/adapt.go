@@ -180,5 +180,11 @@ func (v volume) Open(ctx context.Context, at change.Place, o change.Object) (rep
 	return v.Volume.Open(ctx, at, o)
 }
 
+// CheckPatterns says which pattern of --exclude and --include cannot be understood.
+func CheckPatterns(patterns []string) error {
+	_, err := ignore.New(patterns...)
+	return err
+}
+
 // matcher compiles the patterns of --exclude and --include.
 func matcher(patterns []string) (source.Matcher, error) { return ignore.New(patterns...) }

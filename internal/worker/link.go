@@ -32,9 +32,10 @@ type link struct {
 // explain turns the end of a connection into a sentence for a person: what ssh or the agent said of it, else err itself.
 func (l *link) explain(err error) error {
 	var hello *wire.HelloError
-	if errors.As(err, &hello) && hello.Problem != wire.HelloNothing {
+	if errors.As(err, &hello) && hello.Problem != wire.HelloNothing && hello.Problem != wire.HelloNoise {
 		return err
 	}
+	// What came instead of a greeting may be a login banner; why the program behind it is not there says more.
 	if why := l.stream.Explain(); why != nil {
 		return why
 	}
@@ -99,6 +100,7 @@ func (w *worker) connect(ctx context.Context) error {
 	}
 	w.add(l)
 	w.connected = true
+	w.o.Interactive = false // one question is enough
 	return nil
 }
 
@@ -190,15 +192,26 @@ func (w *worker) bind(ctx context.Context) error {
 	return nil
 }
 
-// bindDry learns without changing anything whether the destination is empty.
+// bindDry learns without changing anything whose the destination is. If it would have to be taken over first, the dry run goes on
+// as if that had been agreed to.
 func (w *worker) bindDry(ctx context.Context) error {
-	w.bound.fresh = true
-	err := w.links[0].client.Look(ctx, wire.Dir{}, func(wire.Entry) error { w.bound.fresh = false; return nil })
-	var remote *wire.RemoteError
-	if errors.As(err, &remote) {
-		return nil // it does not exist yet
+	r, err := w.links[0].client.Bind(ctx, w.session, false)
+	if err != nil {
+		return fmt.Errorf("look whose the destination %s is: %w", w.place(), err)
 	}
-	return err
+	w.bound.fresh = r.Empty
+	switch {
+	case r.Other != "" && !r.Bound:
+		w.notice(fmt.Sprintf("the destination %s belongs to another mirror (session %s), so a run would ask for --allow-delete first. With it, this would be done:", w.place(), r.Other))
+	case !r.Bound && !r.Empty:
+		w.notice(fmt.Sprintf("the destination %s is not empty and was not filled by georep, so a run would ask for --allow-delete first. With it, this would be done:", w.place()))
+	case r.Empty:
+		return w.forget()
+	default:
+		return nil
+	}
+	w.o.AllowDelete = true // it lists what would be deleted; nothing is
+	return w.forget()
 }
 
 // forget empties the index: it says nothing of the ends as they are now. It is built again by comparing.

@@ -98,6 +98,7 @@ func Run(ctx context.Context, o Options, report func(status.Event)) (Summary, er
 	for {
 		began := time.Now()
 		w := &worker{o: o, report: report}
+		o.Interactive = false // a person is asked at the start only, not when a connection breaks in the night
 		sum, err := w.run(ctx)
 		var link *LinkError
 		if err == nil || o.Once || !errors.As(err, &link) || ctx.Err() != nil || !w.connected && !link.Transient {

@@ -93,7 +93,7 @@ func compile(pattern string) (r rule, ok bool, err error) {
 	}
 	r.glob = escapeBraces(printable(text))
 	if !doublestar.ValidatePattern(r.glob) {
-		return rule{}, false, fmt.Errorf("compile exclude pattern %q: a bracket is not closed, or a backslash ends it", pattern)
+		return rule{}, false, fmt.Errorf("compile exclude pattern %q: a bracket is not closed, or a backslash ends it: write \\[ or \\\\ for the character itself", pattern)
 	}
 	return r, true, nil
 }
