@@ -336,22 +336,34 @@ func (e *Engine) applied(t *task, res change.Result) error {
 		e.rescan(t.d.Object.ID)
 	}
 	behind := e.conclude(t, false)
-	now, ok, err := e.over.Get(t.d.At)
-	path := e.pathOf(t.d.At)
+	part, f, err := e.partial(t, &res)
 	e.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	e.again(places(behind)...)
 	switch {
-	case res.Errno != 0:
-		f := failureOf(t, &res)
-		f.Op, f.Path = change.Set.String(), path
-		return e.fail(t.d.At, f)
-	case t.d.Op == change.Link && t.d.At.Dir == change.StashID, ok && now.UID == ownerUnset, t.d.Op == change.Times:
+	case f != nil:
+		return e.fail(t.d.At, *f)
+	case t.d.Op == change.Link && t.d.At.Dir == change.StashID, part, t.d.Op == change.Times:
 		return nil // a directory's times may be those of the store, which has not what failed
 	}
 	return e.healed(t.d.At)
+}
+
+// partial says whether what is at a task's place lacks its owner or attributes, and gives the failure if that is this answer's
+// news. Called with mu held.
+func (e *Engine) partial(t *task, res *change.Result) (part bool, f *status.Failure, err error) {
+	if res.Errno != 0 {
+		failure := failureOf(t, res)
+		failure.Op, failure.Path = change.Set.String(), e.pathOf(t.d.At)
+		return true, &failure, nil
+	}
+	if len(e.failing) == 0 {
+		return false, nil, nil
+	}
+	now, ok, err := e.over.Get(t.d.At)
+	return ok && now.UID == ownerUnset, nil, err
 }
 
 // ownerUnset is the owner that the store notes for an object whose owner or attributes the secondary could not set: no object

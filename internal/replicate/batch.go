@@ -38,6 +38,8 @@ type batch struct {
 	intents []change.ID // directories to be looked at if the batch ends halfway
 	settles []change.ID // directories whose attributes are set
 
+	uncertain bool // the secondary may have carried out what was not acknowledged
+
 	// For the counters: what was observed, and how much of it counts as done.
 	entries, bytes      int64
 	done, doneBytes     int64

@@ -56,7 +56,7 @@ func (e *Engine) carry(ctx context.Context, tasks []*task, p Peer) error {
 	if len(loads) == 0 {
 		return nil
 	}
-	carried := e.o.Carrier.Carry(ctx, files, func(n int64) { e.carriedBytes(loads, n) })
+	carried := e.o.Carrier.Carry(e.streams, files, func(n int64) { e.carriedBytes(loads, n) })
 	var group errgroup.Group
 	group.SetLimit(carryWrites)
 	for _, l := range loads {
@@ -80,7 +80,7 @@ func (e *Engine) carriedBytes(loads []*load, n int64) {
 func (e *Engine) writeCarried(ctx context.Context, l *load, carried bool, p Peer) error {
 	var again int64
 	l.r.Partial = carried || l.carried > 0
-	res, err := p.Write(ctx, l.r, l.c, func(done, sent int64) {
+	res, err := p.Write(e.streams, l.r, l.c, func(done, sent int64) {
 		again += sent
 		e.sent(l.t, max(0, min(done, l.t.d.Object.Size-l.t.flowed)), sent)
 	})

@@ -41,7 +41,9 @@ func (e *Engine) commit(ctx context.Context, group []*batch) error {
 	var gens []uint64
 	var effects []Effect
 	for _, b := range group {
-		gens = append(gens, b.gen)
+		if !b.uncertain {
+			gens = append(gens, b.gen)
+		}
 		effects = append(effects, b.effects...)
 	}
 	if len(effects) > 0 {

@@ -19,6 +19,7 @@ type counters struct {
 	done, doneBytes     int64 // the part of these that counts as acked already
 	taking, takingBytes int64 // entries that were fetched, and are in no batch yet
 	sweeping            int64 // absences that wait for the end of their sweep
+	left                int64 // declarations that were left out because the loop ends
 
 	sent, deleted, held int64
 	linked              map[change.ID]int      // objects that got a further name lately, and how many
@@ -70,11 +71,14 @@ func (c *counters) settled(seen []change.Observation) {
 	c.ackedBytes += bytes
 }
 
-// ended counts a task that was answered, as its share of the batch's entries.
+// ended counts a task that was applied, as its share of the batch's entries.
 func (c *counters) ended(t *task) {
+	if t.failed {
+		return
+	}
 	b := t.b
 	b.tasksLeft--
-	if t.d.Object.Kind == change.File && !t.failed {
+	if t.d.Object.Kind == change.File {
 		switch t.d.Op {
 		case change.Make, change.Write, change.Adopt:
 			c.flow(b, t.d.Object.Size-t.flowed)
@@ -130,16 +134,16 @@ func (c *counters) busy() bool { return c.flight+c.taking+c.sweeping > 0 }
 
 // first fills in how far the first comparison is: of what was compared, what is equal and what was made so. What was
 // observed again counts twice, so there cannot be more than is known to be on the secondary.
-func (c *counters) first(s *status.Snapshot, known int64) {
+func (c *counters) first(s *status.Snapshot, known, knownBytes int64) {
 	s.EntriesTotal, s.BytesTotal = c.scan.Entries, c.scan.Bytes
 	s.EntriesDone = max(0, min(c.scan.Equal+c.acked, known+c.done, s.EntriesTotal)-int64(s.Failing))
-	s.BytesDone = min(c.scan.EqualBytes+c.ackedBytes, s.BytesTotal)
+	s.BytesDone = min(c.scan.EqualBytes+c.ackedBytes, knownBytes+c.doneBytes, s.BytesTotal)
 	s.BacklogEntries, s.BacklogBytes = s.EntriesTotal-s.EntriesDone, s.BytesTotal-s.BytesDone
 }
 
 // later fills in how far it is after that: what is known to be on the secondary, and what is under way.
 func (c *counters) later(s *status.Snapshot, known, knownBytes int64) {
-	s.BacklogEntries = c.taking + c.flight - c.done + c.sweeping + int64(s.Failing)
+	s.BacklogEntries = c.taking + c.flight - c.done + c.sweeping + c.left + int64(s.Failing)
 	s.BacklogBytes = c.takingBytes + c.flightBytes - c.doneBytes
 	s.EntriesDone, s.BytesDone = max(0, known-int64(s.Failing)), knownBytes
 	s.EntriesTotal, s.BytesTotal = s.EntriesDone+s.BacklogEntries, s.BytesDone+s.BacklogBytes

@@ -77,11 +77,15 @@ type Engine struct {
 	surprisesIn map[change.Place]int // how often a place was not as the store says
 	retried     time.Time            // when failing entries were last asked for again; of the driving goroutine alone
 
-	peers    atomic.Pointer[[]Peer] // Options.Peers and those that have joined
-	asked    atomic.Int64           // requests to observe again
-	finished chan *batch
-	wake     chan struct{}
-	reporter sync.Mutex
+	peers atomic.Pointer[[]Peer] // Options.Peers and those that have joined
+	asked atomic.Int64           // requests to observe again
+
+	streams    context.Context // of content on its way; ends before the loop does, see watchStop
+	endStreams context.CancelFunc
+	leaving    atomic.Bool // what is not sent yet is left out
+	finished   chan *batch
+	wake       chan struct{}
+	reporter   sync.Mutex
 }
 
 // New prepares a loop.
@@ -131,6 +135,8 @@ func (e *Engine) Run(ctx context.Context) (Outcome, error) {
 			group.Go(func() error { defer loops.Done(); return f(work) })
 		}
 	}
+	e.streams, e.endStreams = context.WithCancel(work)
+	defer e.endStreams()
 	stopWatch := context.AfterFunc(work, func() { e.die(context.Cause(work)) })
 	defer stopWatch()
 	start(senders, e.sendLoop)
@@ -140,6 +146,7 @@ func (e *Engine) Run(ctx context.Context) (Outcome, error) {
 	batches := make(chan fetched)
 	group.Go(func() error { return e.fetchLoop(work, batches) })
 	group.Go(func() error { return e.reportLoop(work) })
+	group.Go(func() error { return e.watchStop(work) })
 	group.Go(func() error {
 		err := e.drive(work, batches)
 		if err == nil {
@@ -268,7 +275,7 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 			return false, err
 		}
 		e.mu.Lock()
-		doubt := len(e.suspect) > 0
+		doubt := len(e.suspect) > 0 || e.leaving.Load() // what was left out is not acknowledged
 		e.mu.Unlock()
 		if doubt || f.asked != e.asked.Load() {
 			e.o.Source.Again()
@@ -289,7 +296,7 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 	return !e.retryOnce(), nil
 }
 
-// finish ends the loop in good order: nothing new is begun, what is in flight is awaited and committed.
+// finish ends the loop in good order: nothing new is begun, what is in flight is awaited (see watchStop) and committed.
 func (e *Engine) finish() error { return e.drain(true) }
 
 // drain waits until nothing is in flight, and with commit until all is committed.

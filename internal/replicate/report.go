@@ -93,12 +93,11 @@ func (e *Engine) snapshot() status.Snapshot {
 		Deleted: c.deleted, HeldDeletions: c.held, EntryRate: c.entryRate, ByteRate: c.byteRate,
 		Connections: len(*e.peers.Load()), Failing: e.o.Ledger.Count(), RecoveryPoint: e.point,
 	}
-	known = max(0, known-1) // the root is no entry
 	switch {
 	case err != nil || e.o.DryRun && e.caught.IsZero():
-		c.first(&s, c.scan.Entries)
+		c.first(&s, c.scan.Entries, c.scan.Bytes)
 	case e.caught.IsZero():
-		c.first(&s, known)
+		c.first(&s, known, knownBytes)
 	case e.o.Once || e.o.DryRun:
 		c.later(&s, c.scan.Entries, c.scan.Bytes)
 	default:

@@ -150,6 +150,12 @@ func (e *Engine) sendLoop(ctx context.Context) error {
 		if t == nil {
 			return nil
 		}
+		if e.leaving.Load() {
+			if err := e.leave(t, false); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := e.send(ctx, t, e.peer(uint64(n))); err != nil {
 			return err
 		}
@@ -251,7 +257,9 @@ func (e *Engine) streamLoop(ctx context.Context, q *queue) error {
 			return nil
 		}
 		p, err := e.peer(e.turn.Add(1)), error(nil)
-		if e.o.Carrier != nil && carriable(t) {
+		if e.leaving.Load() {
+			err = e.leave(t, false)
+		} else if e.o.Carrier != nil && carriable(t) {
 			err = e.carry(ctx, append([]*task{t}, q.more(carryFiles-1, carryBytes-t.d.Object.Size, carriable)...), p)
 		} else {
 			err = e.stream(ctx, t, p)
@@ -270,7 +278,7 @@ func (e *Engine) stream(ctx context.Context, t *task, p Peer) error {
 	}
 	defer c.Close()
 	if t.compare || t.d.Op == change.Adopt {
-		same, err := e.compare(ctx, r, c, p)
+		same, err := e.compare(e.streams, r, c, p)
 		if err != nil {
 			return e.unreadOr(ctx, t, err)
 		}
@@ -282,7 +290,7 @@ func (e *Engine) stream(ctx context.Context, t *task, p Peer) error {
 			r.Replace = t.d.Unknown
 		}
 	}
-	res, err := p.Write(ctx, r, c, func(done, sent int64) { e.sent(t, done, sent) })
+	res, err := p.Write(e.streams, r, c, func(done, sent int64) { e.sent(t, done, sent) })
 	if err != nil {
 		return e.unreadOr(ctx, t, err)
 	}
@@ -364,6 +372,9 @@ func (l localError) Unwrap() error { return l.error }
 func (e *Engine) unreadOr(ctx context.Context, t *task, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
+	}
+	if e.streams.Err() != nil {
+		return e.leave(t, true)
 	}
 	var local localError
 	var entry interface{ EntryError() bool }
