@@ -10,11 +10,11 @@ import (
 	"georep/internal/lab"
 )
 
-// TestMustP6KillsCostLittle makes an initial sync that is killed (-9) about every second, on either side in turn; all runs together send
-// less than a tenth more than one run would.
+// TestMustP6KillsCostLittle makes an initial sync that is killed (-9) every one or two seconds, on either side in turn; all runs together
+// send less than a tenth more than one run would.
 func TestMustP6KillsCostLittle(t *testing.T) {
 	t.Parallel()
-	const each = 16 << 20 // bytes that pass in a second, after which the next kill comes
+	const each = 24 << 20 // bytes after which the next kill comes
 	s := newSite(t)
 	total := int64(0)
 	write := func(name string, i, size int) {
@@ -27,7 +27,8 @@ func TestMustP6KillsCostLittle(t *testing.T) {
 	for i := range 8 {
 		write(fmt.Sprintf("large%d", i), 200+i, 12<<20)
 	}
-	s.proxy.SetRate(lab.Up, each)
+	// The limit keeps the windows of ssh empty, up to 2 MiB for each connection, which are lost with an agent.
+	s.flags = []string{"--bwlimit", "16M"}
 	begun := s.sent()
 	kills := 0
 	for {
@@ -53,7 +54,7 @@ func TestMustP6KillsCostLittle(t *testing.T) {
 	s.equal()
 	sent := s.sent() - begun
 	t.Logf("%d kills, %d bytes for %d bytes of content", kills, sent, total)
-	if kills < 4 {
+	if kills < 3 {
 		t.Errorf("only %d kills", kills)
 	}
 	// One run adds about 150 bytes for each entry.
