@@ -260,7 +260,7 @@ func TestMustP4AndP6StormOfFaults(t *testing.T) {
 func TestStormWithoutFaults(t *testing.T) {
 	t.Parallel()
 	s := newStorm(t, treetest.StormOptions{})
-	s.mirror.awaits("caught-up", nil)
+	s.mirror.awaits("scan-done", nil)
 	timer := time.NewTimer(stormLength(t) / 2)
 	defer timer.Stop()
 	<-timer.C

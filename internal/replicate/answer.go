@@ -65,7 +65,11 @@ func failureOf(t *task, res *change.Result) status.Failure {
 func (e *Engine) failed(t *task, f status.Failure) error {
 	e.mu.Lock()
 	defer e.release()
-	f.Path = e.pathOf(t.d.At)
+	at := t.d.At
+	if at.Dir == change.StashID && !t.d.From.Dir.IsZero() {
+		at = t.d.From // nobody can observe the stash: what could not be kept is tried again where it is
+	}
+	f.Path = e.pathOf(at)
 	behind := e.conclude(t, true)
 	e.mu.Unlock()
 	var again []change.Place
@@ -83,7 +87,7 @@ func (e *Engine) failed(t *task, f status.Failure) error {
 		}
 	}
 	e.again(again...)
-	return e.fail(t.d.At, f)
+	return e.fail(at, f)
 }
 
 // conclude ends a task and gives those that were skipped for it or others. Until release is called no batch counts as ended,

@@ -235,12 +235,16 @@ func (t *target) WriteAt(p []byte, off int64) (int, error) { return t.out.file.W
 // Truncate implements delta.Output.
 func (t *target) Truncate(size int64) error { return t.out.file.Truncate(size) }
 
-// hole makes n bytes at off a hole if something is there.
+// spareHole is the size in bytes from which a hole where nothing is yet is worth a system call: some file systems set space aside
+// behind what is written, and keep it when the file goes on behind the hole.
+const spareHole = 64 << 10
+
+// hole makes n bytes at off a hole.
 func (t *target) hole(off, n, size int64) error {
-	if off >= t.out.had || n <= 0 || n > size-off {
+	if n <= 0 || n > size-off || off >= t.out.had && n < spareHole {
 		return nil // nothing, or a step that the patch refuses
 	}
-	return t.out.file.Punch(off, min(n, t.out.had-off))
+	return t.out.file.Punch(off, n)
 }
 
 // CopyRange implements delta.Output.
