@@ -128,7 +128,7 @@ func transferOptions() []Option {
 			value: func(m *Mirror) Value { return rateValue{&m.BwLimit} }},
 		{Name: "compress", Short: "z", Group: Transfer, Default: "false", InFile: true, Help: "compress with zstd what shrinks",
 			value: func(m *Mirror) Value { return switchValue{&m.Compress} }},
-		{Name: "sync-jobs", Group: Transfer, Default: "3", InFile: true, Help: "connections to open, and large files that travel at once, 1 to 64",
+		{Name: "sync-jobs", Group: Transfer, Default: "3", InFile: true, Help: "connections to open at most, and large files that travel at once, 1 to 64",
 			value: func(m *Mirror) Value { return intValue{&m.SyncJobs, 1, 64} }},
 		{Name: "sync-method", Group: Transfer, Default: "native", InFile: true, Help: "what brings new content over: native, or the system's rsync or tar (tarssh), which georep checks",
 			Values: []string{"native", "rsync", "tarssh"},

@@ -141,7 +141,7 @@ func (e *Engine) Run(ctx context.Context) (Outcome, error) {
 	defer stopWatch()
 	start(senders, e.sendLoop)
 	start(max(1, e.o.Streams), func(ctx context.Context) error { return e.streamLoop(ctx, e.bulk) })
-	start(smallStreams*len(e.o.Peers), func(ctx context.Context) error { return e.streamLoop(ctx, e.small) })
+	start(smallStreams*max(1, e.o.Streams), func(ctx context.Context) error { return e.streamLoop(ctx, e.small) })
 	start(1, e.commitLoop)
 	batches := make(chan fetched)
 	group.Go(func() error { return e.fetchLoop(work, batches) })

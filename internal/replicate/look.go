@@ -105,7 +105,7 @@ func (e *Engine) lookAt(ctx context.Context, dirs []change.ID) error {
 	for i, id := range dirs {
 		l := &looker{e: e, id: id, seed: maphash.MakeSeed()}
 		looks[i] = l
-		group.Go(func() error { return l.look(work, e.o.Peers[i%len(e.o.Peers)]) })
+		group.Go(func() error { return l.look(work, e.peer(uint64(i))) })
 	}
 	if err := group.Wait(); err != nil {
 		return err

@@ -201,6 +201,6 @@ const inlineMax = 128 << 10
 // have about as many bytes.
 const deltaMin = 512
 
-// smallStreams is how many small files are compared with their old content at once, on each connection. Each takes two round trips, which
+// smallStreams is how many small files are compared with their old content at once, for each of Options.Streams. Each takes two round trips, which
 // on a long link are many files' time; it holds two open files but no content while it waits.
 const smallStreams = 64

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -108,11 +109,26 @@ func (w *worker) connect(ctx context.Context) error {
 // what is done sooner needs none.
 const joinAfter = time.Second
 
+// shortLink is the round trip up to which the window of one connection of OpenSSH, 2 MiB, carries 100 MB/s; fewProcessors is the
+// number of processors up to which the ends of one connection occupy all of them. Where both hold, a further connection only
+// costs: the same work in more and smaller pieces.
+const (
+	shortLink     = 20 * time.Millisecond
+	fewProcessors = 2
+)
+
 // connectMore opens the further connections while the loop runs, and hands them to it; fewer than wanted are no reason to stop.
 func (w *worker) connectMore(ctx context.Context, join func(*link)) {
 	n := w.o.SyncJobs
 	if w.o.Target.Host == "" || w.o.DryRun {
 		n = 1
+	}
+	began := time.Now()
+	if err := w.links[0].client.Ping(ctx); err != nil {
+		return // the link is gone, which others notice too
+	}
+	if time.Since(began) < shortLink && runtime.NumCPU() <= fewProcessors {
+		return
 	}
 	select {
 	case <-time.After(joinAfter):
