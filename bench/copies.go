@@ -56,10 +56,10 @@ func (w *world) raceCopies(ctx context.Context, source string, copiers ...copier
 		all = append(all, contender{
 			name: c.name,
 			command: func(int) (argv []string, err error) {
-				if target, err = w.fresh("target"); err != nil {
+				if target, err = w.newTarget(); err != nil {
 					return nil, err
 				}
-				state = w.place("state")
+				state = w.place("primary", "state")
 				return c.line(source, target, state), nil
 			},
 			after: func(round int) error {
@@ -82,7 +82,7 @@ func (w *world) raceCopies(ctx context.Context, source string, copiers ...copier
 
 // smallFiles compares the first copy of many small files.
 func smallFiles(ctx context.Context, w *world) error {
-	source, err := w.fresh("source")
+	source, err := w.newSource()
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func smallFiles(ctx context.Context, w *world) error {
 
 // largeFile compares the first copy of one large file.
 func largeFile(ctx context.Context, w *world) error {
-	source, err := w.fresh("source")
+	source, err := w.newSource()
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func largeFile(ctx context.Context, w *world) error {
 
 // changedFile compares how a change within a large file travels.
 func changedFile(ctx context.Context, w *world) error {
-	source, err := w.fresh("source")
+	source, err := w.newSource()
 	if err != nil {
 		return err
 	}
@@ -128,11 +128,11 @@ func changedFile(ctx context.Context, w *world) error {
 	}
 	copiers := []copier{w.georepCopier(), rsyncCopier("-S"), rsyncCopier("--inplace")}
 	random := generator()
-	state := w.place("state")
+	state := w.place("primary", "state")
 	remove := []string{source, state}
 	var contenders []contender
 	for i, c := range copiers {
-		target, err := w.fresh("target")
+		target, err := w.newTarget()
 		if err != nil {
 			return err
 		}

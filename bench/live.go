@@ -31,7 +31,9 @@ const arrivals = 2 * time.Minute
 // liveLag times the way of single files, for one follower after the other.
 func liveLag(ctx context.Context, w *world) error {
 	followers := []follower{
-		{"georep mirror", func(source, target string) ([]string, error) { return w.mirror(w.place("state"), source, target), nil }},
+		{"georep mirror", func(source, target string) ([]string, error) {
+			return w.mirror(w.place("primary", "state"), source, target), nil
+		}},
 		{"lsyncd, delay 1 s", w.lsyncd(1)},
 		{"lsyncd, its default delay of 15 s", w.lsyncd(15)},
 	}
@@ -59,7 +61,7 @@ func liveLag(ctx context.Context, w *world) error {
 // lsyncd is lsyncd with a delay in seconds, and with the attributes that the others copy.
 func (w *world) lsyncd(delay int) func(source, target string) ([]string, error) {
 	return func(source, target string) ([]string, error) {
-		config := w.place("lsyncd.conf")
+		config := w.place("primary", "lsyncd.conf")
 		text := fmt.Sprintf(`settings { nodaemon = true }
 sync {
 	default.rsync, source = %q, target = "secondary:%s", delay = %d,
@@ -72,11 +74,11 @@ sync {
 
 // follow starts a follower, and gives the time that each file took once the tree was there.
 func (w *world) follow(ctx context.Context, f follower) (lags []time.Duration, err error) {
-	source, err := w.fresh("source")
+	source, err := w.newSource()
 	if err != nil {
 		return nil, err
 	}
-	target, err := w.fresh("target")
+	target, err := w.newTarget()
 	if err != nil {
 		return nil, err
 	}

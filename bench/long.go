@@ -17,7 +17,7 @@ const roundTrip = 100 * time.Millisecond
 // longLink compares the first copy of small files over a link that is long with the same over one that is not. Both pass the
 // same proxy, as does rsync.
 func longLink(ctx context.Context, w *world) (err error) {
-	source, err := w.fresh("source")
+	source, err := w.newSource()
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (w *world) race(ctx context.Context, contenders []contender) ([][]sample, e
 			if err := w.settle(ctx); err != nil {
 				return nil, err
 			}
-			s, err := w.measure(ctx, w.dir, argv...)
+			s, err := w.measure(ctx, argv...)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}

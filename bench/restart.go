@@ -35,18 +35,18 @@ func unchangedTree(ctx context.Context, w *world) error {
 
 // restarts copies a tree and then starts again with nothing to do, beside rsync if told so. It gives rows about memory.
 func (w *world) restarts(ctx context.Context, files int, beside bool) ([][]string, error) {
-	source, err := w.fresh("source")
+	source, err := w.newSource()
 	if err != nil {
 		return nil, err
 	}
-	target, err := w.fresh("target")
+	target, err := w.newTarget()
 	if err != nil {
 		return nil, err
 	}
 	if err := growTree(ctx, source, files, tinySize); err != nil {
 		return nil, err
 	}
-	state := w.place("state")
+	state := w.place("primary", "state")
 	argv := w.mirror(state, source, target, "--once")
 	first, err := w.watchMemory(ctx, argv)
 	if err != nil {
