@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -28,6 +29,9 @@ const FeatureConfined = "confined"
 
 // memoryLimit is from where on memory, in bytes, is rather collected than taken. The work itself needs far less.
 const memoryLimit = 256 << 20
+
+// collectAt is by how much in percent memory may grow before garbage is looked for. An agent keeps little and makes much of it.
+const collectAt = 400
 
 // sessionLimit bounds the name of a session, in bytes.
 const sessionLimit = 256
@@ -68,11 +72,14 @@ func Serve(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, versi
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
 	streams, err := openStdio(stdin, stdout)
 	if err != nil {
 		return fmt.Errorf("open standard streams: %w", err)
 	}
-	options := wire.ServerOptions{Version: version}
+	options := wire.ServerOptions{Version: version, Workers: min(16, max(4, 2*runtime.GOMAXPROCS(0)))} // more only get in each other's way
 	life, quit := context.WithCancelCause(ctx)
 	defer quit(nil)
 	h, err := s.open(life, quit, stderr)

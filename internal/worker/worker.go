@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -69,6 +71,13 @@ type Summary struct {
 	HaltReason string
 }
 
+// Garbage is looked for when memory has grown by collectAt percent, and whenever it has reached memoryLimit bytes: the work needs
+// less than half of that, and looking for garbage costs a tenth of it at Go's own settings.
+const (
+	memoryLimit = 192 << 20
+	collectAt   = 200
+)
+
 // Delays between attempts to connect again.
 const (
 	firstDelay   = time.Second
@@ -81,6 +90,10 @@ const (
 func Run(ctx context.Context, o Options, report func(status.Event)) (Summary, error) {
 	if o.SyncJobs <= 0 {
 		o.SyncJobs = 3
+	}
+	if os.Getenv("GOMEMLIMIT") == "" && os.Getenv("GOGC") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+		debug.SetGCPercent(collectAt)
 	}
 	release, err := claimState(&o)
 	if err != nil {
