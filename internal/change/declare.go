@@ -61,7 +61,7 @@ type Declaration struct {
 	From   Place   // Link, Move
 	Sec    ID      // identity that the secondary must find: at From for Link and Move, at At for Set, Write, Drop and Times
 	Over   ID      // Make, Link: identity of the occupant of At that may be replaced; zero: At must be free
-	Names  []Place // Write: the other acknowledged names of the file
+	Names  []Place // Write, Set: the other acknowledged names of the object, which shows its new state under each of them
 	Object Object  // the state that the object shall have; for Drop only Kind and ID
 	// Unknown says that At holds something that nobody declared: it may be replaced as a whole.
 	Unknown bool

@@ -71,4 +71,7 @@ func liveStorm(t *testing.T, seed uint64) {
 	if err := live.Stop(); err != nil {
 		t.Fatalf("seed %d: stop: %v", seed, err)
 	}
+	if err := p.CheckIndex(); err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
 }

@@ -14,9 +14,7 @@ import (
 
 	"georep/internal/apply"
 	"georep/internal/apply/bypath"
-	"georep/internal/change"
 	"georep/internal/dial"
-	"georep/internal/index"
 	"georep/internal/rooted"
 	"georep/internal/status"
 	"georep/internal/treetest"
@@ -86,44 +84,6 @@ func (p *Pair) Events() []status.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]status.Event(nil), p.events...)
-}
-
-// CheckIndex makes sure that everything the index holds can be reached from the root or the stash: an entry that cannot would be
-// taken for acknowledged when its directory comes again. No run may be going on.
-func (p *Pair) CheckIndex() error {
-	x, err := index.Open(worker.IndexFile(p.State), index.Options{})
-	if err != nil {
-		return err
-	}
-	defer x.Close()
-	total, _ := x.Totals()
-	reached := int64(0)
-	dirs := []change.ID{change.StashID}
-	root, ok, err := x.Get(change.Place{})
-	if err != nil {
-		return err
-	}
-	if ok {
-		dirs = append(dirs, root.ID) // which is not counted itself
-	}
-	for len(dirs) > 0 {
-		dir := dirs[len(dirs)-1]
-		dirs = dirs[:len(dirs)-1]
-		err := x.List(dir, "", func(_ string, e change.Entry) error {
-			reached++
-			if e.Kind == change.Dir && !e.ID.IsUnknown() {
-				dirs = append(dirs, e.ID)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if reached != total {
-		return fmt.Errorf("the index holds %d entries, of which %d can be reached", total, reached)
-	}
-	return nil
 }
 
 // Compare lists how the secondary differs from the primary.

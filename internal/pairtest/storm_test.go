@@ -57,6 +57,7 @@ func storm(t *testing.T, seed uint64) {
 	if os.Getenv("GEOREP_SEED") != "" && os.Getenv("GEOREP_SEEDS") == "" { // one storm is looked at
 		p.Options.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	p.Options.Checksum = seed%2 == 1 // then CheckIndex compares more
 	r := rand.New(rand.NewPCG(seed, 7))
 	s := treetest.NewStorm(seed, p.Primary, treetest.StormOptions{})
 	defer s.Close()

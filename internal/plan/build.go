@@ -161,6 +161,11 @@ func (p *planner) update(id change.ID, t *thing, links []int) {
 		p.touch(at)
 	case attrsDiffer(o, e):
 		d.Op = change.Set
+		for _, n := range t.acked {
+			if n != at && n.Dir != change.StashID {
+				d.Names = append(d.Names, n)
+			}
+		}
 	default:
 		p.refresh(t, links)
 		return

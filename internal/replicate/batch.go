@@ -277,7 +277,9 @@ func (b *batch) announce() {
 				intents[d.Object.ID] = true
 				continue
 			case d.Op == change.Set:
-				intents[d.At.Dir] = true
+				for _, at := range append([]change.Place{d.At}, d.Names...) {
+					intents[at.Dir] = true
+				}
 				continue
 			}
 			for _, at := range append([]change.Place{d.At, d.From}, d.Names...) {

@@ -96,7 +96,8 @@ func (l *looker) entry(w wire.Entry) error {
 		}
 	}
 	unknown := &change.Entry{Object: w.Object, Sec: w.Object.ID}
-	unknown.ID, unknown.Xattrs, unknown.Ctime = change.UnknownID(w.Object.ID), nil, change.Time{}
+	unknown.XattrSum = plan.XattrSum(w.Object.Xattrs)
+	unknown.ID, unknown.Xattrs, unknown.HasXattrs, unknown.Ctime = change.UnknownID(w.Object.ID), nil, false, change.Time{}
 	f := Effect{At: at, Entry: unknown}
 	if ok && cur.Kind == change.Dir {
 		f.Tree = cur.ID

@@ -117,6 +117,9 @@ func (e *Engine) request(t *task) (*wire.Request, hindrance, error) {
 			return nil, hindElsewhere, err
 		}
 	}
+	if d.Op == change.Set {
+		return r, hindNone, nil // its other names need not be found: it is one object
+	}
 	for _, at := range d.Names {
 		n, why, err := e.ref(at)
 		if err != nil || why != hindNone {
