@@ -65,6 +65,7 @@ func liveStorm(t *testing.T, seed uint64) {
 			t.Fatal(err)
 		}
 		if len(differences) > 0 {
+			keepHistory(t, s, seed)
 			t.Fatalf("seed %d, round %d:\n%s", seed, round, treetest.Format(differences))
 		}
 	}

@@ -92,8 +92,14 @@ func storm(t *testing.T, seed uint64) {
 		for _, e := range p.Events() {
 			t.Logf("%s %s %q %+v", e.Time.Format("05.000"), e.Kind, e.Text, e.Failure)
 		}
-		if err := os.WriteFile(fmt.Sprintf("%s/georep-storm-%d.log", os.TempDir(), seed), []byte(s.History()), 0o600); err != nil {
-			t.Log(err)
-		}
+		keepHistory(t, s, seed)
+	}
+}
+
+// keepHistory leaves what a storm did where a person finds it.
+func keepHistory(t *testing.T, s *treetest.Storm, seed uint64) {
+	t.Helper()
+	if err := os.WriteFile(fmt.Sprintf("%s/georep-storm-%d.log", os.TempDir(), seed), []byte(s.History()), 0o600); err != nil {
+		t.Log(err)
 	}
 }

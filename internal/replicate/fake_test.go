@@ -1,0 +1,522 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"georep/internal/change"
+	"georep/internal/status"
+)
+
+// journal is what the parts of a world did, in order.
+type journal struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (j *journal) add(format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lines = append(j.lines, fmt.Sprintf(format, args...))
+}
+
+// after is the journal behind the first n lines.
+func (j *journal) after(n int) []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.lines[n:])
+}
+
+func (j *journal) len() int { return len(j.after(0)) }
+
+// index is the position of the first line with that beginning, from a position on; -1: there is none.
+func (j *journal) index(begin string, from int) int {
+	for i, line := range j.after(from) {
+		if strings.HasPrefix(line, begin) {
+			return from + i
+		}
+	}
+	return -1
+}
+
+func (j *journal) count(begin string) (n int) {
+	for _, line := range j.after(0) {
+		if strings.HasPrefix(line, begin) {
+			n++
+		}
+	}
+	return n
+}
+
+// objectID is the identity of the n-th object of the primary.
+func objectID(n uint64) change.ID { return change.NewID(n, n*31) }
+
+// rootID is the identity of the primary's root.
+var rootID = objectID(1)
+
+// source is a tree in memory whose changes are handed out when a test says so, and whatever the engine asks for again at once.
+type source struct {
+	j  *journal
+	st *store
+
+	mu      sync.Mutex
+	tree    map[change.Place]change.Object
+	content map[change.ID][]byte
+	batches []Batch
+	again   []change.Place
+	rescan  []change.ID
+	told    bool // that it has caught up
+	fresh   uint64
+	wake    chan struct{}
+	scan    bool                               // a scan is said to be running
+	onAgain func(places []change.Place)        // called before anything asked for again is queued
+	open    func(at change.Place) error        // nil error: the file opens
+	reading func(at change.Place, n int) error // of the content
+	nexts   int                                // calls of Next that were begun
+}
+
+func newSource(j *journal, st *store) *source {
+	return &source{j: j, st: st, tree: map[change.Place]change.Object{}, content: map[change.ID][]byte{}, wake: make(chan struct{}, 1)}
+}
+
+func (s *source) stir() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// hand hands out a batch.
+func (s *source) hand(b Batch) {
+	s.mu.Lock()
+	s.batches, s.told = append(s.batches, b), false
+	s.mu.Unlock()
+	s.stir()
+}
+
+// see hands out what is at places now, as one batch.
+func (s *source) see(places ...change.Place) {
+	s.mu.Lock()
+	b := Batch{Seen: s.observe(places)}
+	s.mu.Unlock()
+	s.hand(b)
+}
+
+// observe reads places. Called with mu held.
+func (s *source) observe(places []change.Place) (out []change.Observation) {
+	for _, at := range places {
+		s.fresh++
+		o, ok := s.tree[at]
+		out = append(out, change.Observation{At: at, Absent: !ok, Object: o, Fresh: s.fresh})
+	}
+	return out
+}
+
+// put makes or changes an object of the tree.
+func (s *source) put(at change.Place, o change.Object) change.Place {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tree[at] = o
+	return at
+}
+
+func (s *source) remove(at change.Place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tree, at)
+}
+
+func (s *source) Next(ctx context.Context) (Batch, error) {
+	s.mu.Lock()
+	s.nexts++
+	s.mu.Unlock()
+	for {
+		if b, ok := s.ready(); ok {
+			return b, nil
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return Batch{}, ctx.Err()
+		}
+	}
+}
+
+func (s *source) ready() (Batch, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case len(s.batches) > 0:
+		b := s.batches[0]
+		s.batches = s.batches[1:]
+		b.Scan.Running = s.scan
+		return b, true
+	case len(s.again)+len(s.rescan) > 0:
+		b := Batch{Seen: s.observe(s.again), Scan: Scan{Running: s.scan}}
+		for _, dir := range s.rescan {
+			b.Seen = append(b.Seen, s.compared(dir)...)
+		}
+		s.again, s.rescan, s.told = nil, nil, false
+		sort.SliceStable(b.Seen, func(i, j int) bool { return !b.Seen[i].Absent && b.Seen[j].Absent })
+		return b, true
+	case !s.told:
+		s.told = true
+		return Batch{CaughtUp: true, At: time.Now(), Scan: Scan{Running: s.scan}}, true
+	}
+	return Batch{}, false
+}
+
+// compared observes what differs between a directory and the store. Called with mu held.
+func (s *source) compared(dir change.ID) []change.Observation {
+	var places []change.Place
+	for at := range s.tree {
+		if at.Dir == dir && !at.IsRoot() {
+			if e, ok, _ := s.st.Get(at); !ok || e.ID != s.tree[at].ID || e.Mtime != s.tree[at].Mtime || e.Mode != s.tree[at].Mode {
+				places = append(places, at)
+			}
+		}
+	}
+	_ = s.st.List(dir, "", func(name string, _ change.Entry) error {
+		if at := (change.Place{Dir: dir, Name: name}); s.tree[at].Kind == 0 {
+			places = append(places, at)
+		}
+		return nil
+	})
+	slices.SortFunc(places, func(a, b change.Place) int { return strings.Compare(a.Name, b.Name) })
+	return s.observe(places)
+}
+
+func (s *source) Open(_ context.Context, at change.Place, o change.Object) (Content, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open != nil {
+		if err := s.open(at); err != nil {
+			return nil, err
+		}
+	}
+	if s.tree[at].ID != o.ID {
+		return nil, fs.ErrNotExist
+	}
+	return &content{s: s, at: at, o: o, data: s.content[o.ID]}, nil
+}
+
+func (s *source) Again(places ...change.Place) {
+	s.mu.Lock()
+	on := s.onAgain
+	s.mu.Unlock()
+	if on != nil {
+		on(places)
+	}
+	for _, at := range places {
+		s.j.add("again %s", at.Name)
+	}
+	s.mu.Lock()
+	s.again, s.told = append(s.again, places...), false
+	s.mu.Unlock()
+	s.stir()
+}
+
+func (s *source) Rescan(dir change.ID) {
+	s.j.add("rescan %d", dir.Ino())
+	s.mu.Lock()
+	s.rescan, s.told = append(s.rescan, dir), false
+	s.mu.Unlock()
+	s.stir()
+}
+
+// content is an open file of a source.
+type content struct {
+	s    *source
+	at   change.Place
+	o    change.Object
+	data []byte
+}
+
+func (c *content) ReadAt(p []byte, off int64) (int, error) {
+	c.s.mu.Lock()
+	reading := c.s.reading
+	c.s.mu.Unlock()
+	if reading != nil {
+		if err := reading(c.at, len(p)); err != nil {
+			return 0, err
+		}
+	}
+	if off >= int64(len(c.data)) {
+		return 0, io.EOF
+	}
+	n := copy(p, c.data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (c *content) Extents(size int64, fn func(off, n int64, hole bool) error) error {
+	return fn(0, size, false)
+}
+func (c *content) Size() int64  { return c.o.Size }
+func (c *content) Close() error { return nil }
+
+func (c *content) Unchanged() error {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if c.s.tree[c.at].Ctime != c.o.Ctime {
+		return errors.New("the file was changed while it was read")
+	}
+	return nil
+}
+
+// store is an index in memory.
+type store struct {
+	j *journal
+
+	mu       sync.Mutex
+	entries  map[change.Place]change.Entry
+	intents  map[uint64][]change.ID
+	onCommit func(gens []uint64, effects []Effect) error
+	onBegin  func(gen uint64, dirs []change.ID) error
+}
+
+func newStore(j *journal) *store {
+	return &store{j: j, entries: map[change.Place]change.Entry{}, intents: map[uint64][]change.ID{}}
+}
+
+func (s *store) Get(at change.Place) (change.Entry, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.entries[at]
+	return e, ok, nil
+}
+
+func (s *store) Names(id change.ID) (out []change.Place, _ error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at, e := range s.entries {
+		if e.ID == id {
+			out = append(out, at)
+		}
+	}
+	slices.SortFunc(out, func(a, b change.Place) int {
+		return strings.Compare(string(a.Dir[:])+a.Name, string(b.Dir[:])+b.Name)
+	})
+	return out, nil
+}
+
+func (s *store) List(dir change.ID, after string, fn func(string, change.Entry) error) error {
+	s.mu.Lock()
+	here := map[string]change.Entry{}
+	for at, e := range s.entries {
+		if at.Dir == dir && !at.IsRoot() && at.Name > after {
+			here[at.Name] = e
+		}
+	}
+	s.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(here)) {
+		if err := fn(name, here[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *store) Count(dir change.ID, limit int64) (n int64, _ error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dirs := []change.ID{dir}
+	for len(dirs) > 0 && n < limit {
+		for at, e := range s.entries {
+			if at.Dir == dirs[0] && !at.IsRoot() {
+				n++
+				if e.Kind == change.Dir {
+					dirs = append(dirs, e.ID)
+				}
+			}
+		}
+		dirs = dirs[1:]
+	}
+	return min(n, limit), nil
+}
+
+func (s *store) Total() (entries, bytes int64, _ error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.entries {
+		entries++
+		bytes += e.Size
+	}
+	return entries, bytes, nil
+}
+
+func (s *store) Begin(gen uint64, dirs []change.ID) error {
+	s.mu.Lock()
+	on := s.onBegin
+	s.intents[gen] = dirs
+	s.mu.Unlock()
+	s.j.add("begin %d", gen)
+	if on != nil {
+		return on(gen, dirs)
+	}
+	return nil
+}
+
+func (s *store) Commit(gens []uint64, effects []Effect) error {
+	s.mu.Lock()
+	on := s.onCommit
+	s.mu.Unlock()
+	if on != nil {
+		if err := on(gens, effects); err != nil {
+			return err
+		}
+	}
+	s.apply(effects)
+	s.mu.Lock()
+	for _, gen := range gens {
+		delete(s.intents, gen)
+	}
+	s.mu.Unlock()
+	s.j.add("noted %v", gens)
+	return nil
+}
+
+func (s *store) Reconcile(effects []Effect, _ []change.ID) error {
+	s.apply(effects)
+	s.j.add("reconciled %d", len(effects))
+	return nil
+}
+
+func (s *store) apply(effects []Effect) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range effects {
+		if !f.Tree.IsZero() {
+			s.deleteTree(f.Tree)
+		}
+		if f.Entry == nil {
+			delete(s.entries, f.At)
+		} else {
+			s.entries[f.At] = *f.Entry
+		}
+	}
+}
+
+func (s *store) deleteTree(dir change.ID) {
+	for at, e := range s.entries {
+		if at.Dir == dir && !at.IsRoot() {
+			delete(s.entries, at)
+			if e.Kind == change.Dir {
+				s.deleteTree(e.ID)
+			}
+		}
+	}
+}
+
+// doubtful lists the directories that open intents name, but for those of some generations.
+func (s *store) doubtful(but ...uint64) map[change.ID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[change.ID]bool{}
+	for gen, dirs := range s.intents {
+		for _, dir := range dirs {
+			out[dir] = out[dir] || !slices.Contains(but, gen)
+		}
+	}
+	return out
+}
+
+// ledger is a failure ledger in memory: the first delay is a second, and each further one twice as long.
+type ledger struct {
+	j  *journal
+	mu sync.Mutex
+	in map[change.Place]status.Failure
+}
+
+func newLedger(j *journal) *ledger { return &ledger{j: j, in: map[change.Place]status.Failure{}} }
+
+func (l *ledger) Fail(at change.Place, f status.Failure) (status.Failure, error) {
+	l.mu.Lock()
+	f.Count = l.in[at].Count + 1
+	f.Last = time.Now()
+	f.Next = f.Last.Add(time.Second << min(f.Count-1, 9))
+	l.in[at] = f
+	l.mu.Unlock()
+	l.j.add("failed %s", f.Path)
+	return f, nil
+}
+
+func (l *ledger) Healed(at change.Place) (status.Failure, bool, error) {
+	l.mu.Lock()
+	f, ok := l.in[at]
+	delete(l.in, at)
+	l.mu.Unlock()
+	if ok {
+		l.j.add("healed %s", f.Path)
+	}
+	return f, ok, nil
+}
+
+func (l *ledger) Due(now time.Time, limit int) (due []change.Place, next time.Time, _ error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for at, f := range l.in {
+		if !f.Next.After(now) && len(due) < limit {
+			due = append(due, at)
+		}
+		if next.IsZero() || f.Next.Before(next) {
+			next = f.Next
+		}
+	}
+	slices.SortFunc(due, func(a, b change.Place) int { return strings.Compare(a.Name, b.Name) })
+	return due, next, nil
+}
+
+func (l *ledger) PutOff(places ...change.Place) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, at := range places {
+		if f, ok := l.in[at]; ok {
+			f.Next = time.Now().Add(2 * max(time.Second, f.Next.Sub(f.Last)))
+			f.Last = time.Now()
+			l.in[at] = f
+		}
+	}
+	return nil
+}
+
+func (l *ledger) Count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.in)
+}
+
+func (l *ledger) paths() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []string
+	for _, f := range l.in {
+		out = append(out, f.Path)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (l *ledger) at(at change.Place) status.Failure {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.in[at]
+}
+
+var (
+	_ Source = (*source)(nil)
+	_ Store  = (*store)(nil)
+	_ Ledger = (*ledger)(nil)
+	_ Peer   = (*peer)(nil)
+)
