@@ -182,7 +182,7 @@ func TestRule8NoTwoClocks(t *testing.T) {
 // and nothing is left when all is acknowledged.
 func TestRule9BoundedMemory(t *testing.T) {
 	run(t, func(w *world) {
-		const batches, each = 100, 50
+		const batches, each = 60, 15
 		w.peer.hold = func(*wire.Request) bool { return true }
 		for b := range uint64(batches) {
 			places := make([]change.Place, each)
