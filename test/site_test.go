@@ -76,13 +76,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// deadline is a context for one thing that must happen.
-func deadline(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // await waits for a condition that something else brings about.
 func await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
