@@ -21,8 +21,9 @@ type residency struct {
 	base  int64    // bytes of file pages that others hold
 }
 
-// pagesPerLookup is what one lookup maps at worst: the kernel maps sixteen pages around one that is touched.
-const pagesPerLookup = 16
+// pagesPerLookup is what one lookup maps at worst: the kernel maps sixteen pages around one that is touched, and below the root of the store,
+// which is always there, a file with tens of millions of entries has three levels.
+const pagesPerLookup = 3 * 16
 
 // checkEvery is after how many pages, counted at worst, the resident size is looked at.
 const checkEvery = 4096

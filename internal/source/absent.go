@@ -103,6 +103,7 @@ func (v *Volume) confirmOne(dir *rooted.Dir, path string, at change.Place, left 
 	case errors.Is(err, fs.ErrNotExist), err == nil && (left || v.excluded(path, at.Name, o.Kind == change.Dir)):
 		if e, ok, err := v.o.Index.Get(at); err != nil || !ok || e.Kind == change.Dir {
 			v.known.clear() // should any of the directories below come back, the secondary has to be told of it anew
+			v.next.dropped = fresh
 		}
 		b.Seen = append(b.Seen, change.Observation{At: at, Absent: true, Fresh: fresh})
 	case err == nil:

@@ -38,6 +38,7 @@ type nextState struct {
 	rested  time.Time    // when the last CaughtUp was said
 	shown   time.Time    // when the progress was told
 	rootDue bool         // the root is to be handed out before anything else
+	dropped uint64       // when the absence of a directory was handed out last, as Observation.Fresh counts
 }
 
 func (n *nextState) init(dir string) { n.told, n.swept = newSweep(dir), newSweep(dir) }
@@ -66,6 +67,9 @@ func (v *Volume) Next(ctx context.Context) (Batch, error) {
 		}
 		if ready {
 			return b, nil
+		}
+		if len(v.next.out) > 0 {
+			continue // chunks that gave nothing to hand over are to be counted as done with: that alone may end a job
 		}
 		if err := v.await(ctx, wait); err != nil {
 			return Batch{}, err
@@ -310,19 +314,27 @@ func (v *Volume) takeChunk(b *Batch, c scan.Chunk) error {
 	v.next.out = append(v.next.out, c)
 	for i := range c.Seen {
 		o := &c.Seen[i]
+		if v.overtaken(o) {
+			continue
+		}
 		v.handOut(o.At)
 		v.linked(o.At, &o.Object)
 		if o.Object.Kind == change.Dir {
 			v.dirs.saw(o.Object.ID, o.At.Dir, o.At.Name)
 			v.known.put(o.Object.ID, struct{}{})
+			v.placed.put(o.Object.ID, o.Fresh)
+			if o.Fresh < v.next.dropped {
+				// It may be what was dropped, found at another place; then its entries were compared with what the index had until then.
+				v.pending.add(o.At, look{deep: true})
+			}
 		} else {
 			v.relink(o.At, &o.Object)
 			if v.doubts.has(o.Object.ID) {
 				v.pending.add(o.At, look{content: true, follow: true}) // it may have changed since the walker saw it
 			}
 		}
+		b.Seen = append(b.Seen, *o)
 	}
-	b.Seen = append(b.Seen, c.Seen...)
 	for _, p := range c.Problems {
 		v.report(b, p)
 	}
@@ -331,6 +343,24 @@ func (v *Volume) takeChunk(b *Batch, c scan.Chunk) error {
 		s = v.next.swept
 	}
 	return s.add(c.Absent)
+}
+
+// overtaken says whether an observation that waited in the walker's queue is older than what was handed out since. Were it handed
+// out after that, it would bring back a name that a look has found missing, or a directory to a place that it has left; its
+// absence there, which is noticed in the end, would then take the directory away from where it is.
+func (v *Volume) overtaken(o *change.Observation) bool {
+	if fresh, ok := v.looked.get(v.hash(o.At)); ok && fresh > o.Fresh {
+		return true
+	}
+	if o.Object.Kind != change.Dir {
+		return false
+	}
+	fresh, ok := v.placed.get(o.Object.ID)
+	if !ok || fresh < o.Fresh {
+		return false
+	}
+	v.pending.add(o.At, look{})
+	return true
 }
 
 // ripe gives a heap of absences whose time has come.

@@ -193,10 +193,11 @@ func (k *looking) alter(id change.ID, path string) {
 // unreachable deals with places whose directory cannot be opened.
 func (k *looking) unreachable(id change.ID, path string, err error, items []*item) {
 	certain := errors.Is(err, scan.ErrGone) && !errors.Is(err, errAstray)
-	given := false
+	given, altered := false, false
 	for _, it := range items {
 		switch {
 		case !strayed(err):
+			altered = altered || it.look.entry
 			k.v.troubled.put(id, struct{}{})
 			k.v.problem(&k.Batch, it.at, change.Join(path, it.at.Name), err)
 			continue
@@ -207,6 +208,9 @@ func (k *looking) unreachable(id change.ID, path string, err error, items []*ite
 			k.Gone = append(k.Gone, it.at)
 		}
 		given = true
+	}
+	if altered { // its own state is to be seen as well, as soon as that is possible
+		k.v.problem(&k.Batch, scan.Listing(id), path, err)
 	}
 	if given && !certain && k.v.mayBeThere(id) {
 		k.v.RescanAll()
@@ -282,6 +286,9 @@ func (k *looking) lookAlone(at change.Place, path string, id change.ID) error {
 func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l look) {
 	fresh := k.v.tick()
 	ticket := k.v.pending.ticket()
+	if k.v.busy() {
+		k.v.looked.put(k.v.hash(at), fresh)
+	}
 	o, err := dir.Stat(at.Name)
 	if err == nil && k.v.excluded(dirPath, at.Name, o.Kind == change.Dir) {
 		k.outside(at, l)
@@ -307,6 +314,7 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 	}
 	if o.Kind == change.Dir {
 		k.directory(at, dirPath, &o, l)
+		k.v.placed.put(o.ID, fresh)
 	} else if !l.follow {
 		k.v.relink(at, &o)
 	}

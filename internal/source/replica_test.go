@@ -32,12 +32,16 @@ type replica struct {
 	root    change.ID
 	drops   int
 	orphans []change.Observation // whose directory had not been seen
+
+	faulty   bool                     // errors of reading are expected
+	problems map[change.Place]Problem // that were reported
 }
 
 func newReplica(t *testing.T) *replica {
 	return &replica{
 		t: t, entries: map[change.Place]change.Entry{}, below: map[change.ID]map[string]bool{},
 		names: map[change.ID]map[change.Place]bool{}, content: map[change.ID]string{}, version: map[change.ID]change.Object{}, fresh: map[change.Place]uint64{},
+		problems: map[change.Place]Problem{},
 	}
 }
 
@@ -188,7 +192,7 @@ func (r *replica) read(v *Volume, at change.Place, o change.Object) {
 	c, err := v.Open(context.Background(), at, o)
 	if err != nil {
 		r.unread(o.ID)
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) && !r.faulty {
 			r.t.Errorf("open %q: %v", at.Name, err)
 		}
 		v.Again(at)
@@ -327,7 +331,7 @@ func (r *replica) follow(v *Volume, since time.Time) {
 		asked := v.next.asked.Load()
 		b, err := v.Next(ctx)
 		if err != nil {
-			r.t.Fatalf("next: %v\nlast batches:\n%s", err, strings.Join(last, "\n"))
+			r.t.Fatalf("next: %v\nlast batches:\n%s\n%s", err, strings.Join(last, "\n"), waiting(v))
 		}
 		last = append(last[max(0, len(last)-20):], fmt.Sprintf("%+v", b))
 		for _, p := range b.Problems {
@@ -337,6 +341,9 @@ func (r *replica) follow(v *Volume, since time.Time) {
 		if b.CaughtUp && !asked && !v.next.asked.Load() && b.At.After(since) && !b.Scan.Running {
 			break
 		}
+		if b.CaughtUp {
+			v.next.rested = time.Time{} // it may say so again at once
+		}
 	}
 	for _, o := range r.orphans {
 		if len(r.names[o.At.Dir]) > 0 {
@@ -344,6 +351,21 @@ func (r *replica) follow(v *Volume, since time.Time) {
 		}
 	}
 	r.orphans = nil
+}
+
+// waiting tells what a volume has not handed out yet.
+func waiting(v *Volume) string {
+	v.pending.mu.Lock()
+	defer v.pending.mu.Unlock()
+	var b strings.Builder
+	for at, it := range v.pending.items {
+		path, found := v.dirs.path(at.Dir, v.dirs.remembered)
+		fmt.Fprintf(&b, "%+v waits after %d tries in %q (%v): %+v\n", at, it.tries, path, found, it.look)
+	}
+	oldest, jobs := v.walker.Oldest()
+	fmt.Fprintf(&b, "absences %d %d %d %d, oldest job %d %v, pass %v", v.next.told.late.Len(), v.next.told.ripe.Len(),
+		v.next.swept.late.Len(), v.next.swept.ripe.Len(), oldest, jobs, v.walker.Running() != nil)
+	return b.String()
 }
 
 // followWhile applies batches until done is closed.

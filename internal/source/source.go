@@ -170,6 +170,8 @@ type Volume struct {
 	handed   *recent[uint64, struct{}]          // places that were handed out, hashed
 	links    *recent[change.ID, []change.Place] // names of objects with several that were handed out
 	linkAt   *recent[uint64, change.ID]         // objects of those, by the hash of the place
+	looked   *recent[uint64, uint64]            // places, hashed, that were looked at while something was compared, and when (as Fresh counts)
+	placed   *recent[change.ID, uint64]         // directories that were handed out, and when they were seen
 	seed     maphash.Seed                       // of those hashes
 	want     atomic.Int32                       // a pass that is due: wantNone, wantPass or wantDoubt
 	passing  atomic.Bool                        // a pass is running, or its end has not been dealt with
@@ -201,6 +203,7 @@ func New(ctx context.Context, o Options) (*Volume, error) {
 		away: newRecent[change.ID, struct{}](4096), notes: make(chan string, 4),
 		links: newRecent[change.ID, []change.Place](64 << 10), linkAt: newRecent[uint64, change.ID](64 << 10),
 		mounts: newRecent[string, struct{}](256), handed: newRecent[uint64, struct{}](128 << 10), seed: maphash.MakeSeed(),
+		looked: newRecent[uint64, uint64](64 << 10), placed: newRecent[change.ID, uint64](64 << 10),
 	}
 	v.want.Store(wantPass)
 	v.next.init(o.TempDir)

@@ -35,7 +35,7 @@ type Event struct {
 const (
 	readSize = 64 << 10
 	marked   = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_ATTRIB |
-		unix.IN_ONLYDIR | unix.IN_EXCL_UNLINK
+		unix.IN_ONLYDIR // not IN_EXCL_UNLINK: a file that lost the name by which it is open may have others
 )
 
 // Watcher is a set of watched directories. Its methods may be called by many goroutines, but Drain by one at a time.
