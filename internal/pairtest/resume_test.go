@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -206,4 +207,41 @@ func errorsOf(errs ...error) error {
 		}
 	}
 	return nil
+}
+
+// TestDeltaTakesWorkInProportion counts the system calls of the agent for content that repeats in every way: none per byte, and no file is
+// made durable by itself.
+func TestDeltaTakesWorkInProportion(t *testing.T) {
+	const size = 16 << 20
+	block := noise(1, 4096)
+	for name, content := range map[string][2][]byte{
+		"1 % in place":    {noise(2, size), scattered("", noise(2, size))},
+		"equal blocks":    {bytes.Repeat(block, size/4096), append(bytes.Repeat(block, size/4096-1), noise(3, 4096)...)},
+		"periodic":        {bytes.Repeat(block[:1000], size/1000), bytes.Repeat(block[3:1003], size/1000)},
+		"zeros, shifted":  {make([]byte, size), slices.Concat([]byte{1}, make([]byte, size))},
+		"one of two":      {bytes.Repeat(append(bytes.Clone(block), make([]byte, 4096)...), size/8192), bytes.Repeat(slices.Concat(make([]byte, 4100), block), size/8196)},
+		"blocks shuffled": {noise(4, size), shuffled("", noise(4, size))},
+	} {
+		p, path := filePair(t, content[0])
+		mirrored(t, p)
+		put(t, path, content[1])
+		var mu sync.Mutex
+		calls := map[string]int{}
+		p.Faults = func(call, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			calls[call]++
+			return nil
+		}
+		mirrored(t, p)
+		mu.Lock()
+		// Two readings and one writing of 64 KiB a call, and three calls for each of as many copies and data as there may be blocks.
+		if n := calls["pread64"] + calls["pwrite64"]; n > 3*size/(64<<10)+3*size/4096 {
+			t.Errorf("%s: %d readings and writings", name, n)
+		}
+		if n := calls["fsync"] + calls["fdatasync"]; n > 2 {
+			t.Errorf("%s: %d files made durable one by one", name, n)
+		}
+		mu.Unlock()
+	}
 }
