@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
+
+	"georep/internal/delta"
 )
 
 const (
@@ -16,6 +18,8 @@ const (
 	// packLeast and packMost bound what is compressed at once, in bytes.
 	packLeast = 256
 	packMost  = MaxFrame / 2
+	// packTarget is contentTarget for content that shrinks: each pack costs some bytes. With one more step it is still below packMost.
+	packTarget = packMost - delta.MaxData - 4<<10
 
 	// sampleLeast is the size from which content is tried before it is compressed, sampleSize how much of it is, and
 	// sampleEvery after how many bytes of a file again.

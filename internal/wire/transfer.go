@@ -336,7 +336,11 @@ func (s *sender) step(op delta.Op) error {
 	s.buf = s.coder.Append(s.buf, op)
 	s.covered += n
 	s.data += int64(len(op.Data))
-	if len(s.buf) >= contentTarget {
+	target := contentTarget
+	if s.client.out.packs() && !s.sampler.plain {
+		target = packTarget
+	}
+	if len(s.buf) >= target {
 		return s.flush()
 	}
 	return nil
