@@ -335,7 +335,7 @@ func (e *Engine) applied(t *task, res change.Result) error {
 	defer e.release()
 	e.applied1(t)
 	delete(e.surprisesIn, t.d.At)
-	if e.lost[t.d.Object.ID] {
+	if made := t.d.Object.Kind == change.Dir && (t.d.Op == change.Make || t.d.Op == change.Adopt); e.lost[t.d.Object.ID] || made && e.treesGone {
 		delete(e.lost, t.d.Object.ID)
 		e.rescan(t.d.Object.ID)
 	}
@@ -395,7 +395,7 @@ func (e *Engine) record(t *task, res change.Result) error {
 	case change.Drop:
 		f := Effect{At: d.At}
 		if d.Object.Kind == change.Dir {
-			f.Tree = d.Object.ID
+			f.Tree, e.treesGone = d.Object.ID, true
 			clear(e.dirs)
 		}
 		e.lay(t.b, f)

@@ -38,41 +38,42 @@ type Engine struct {
 	o    Options
 	seed uint64
 
-	mu       sync.Mutex
-	cond     *sync.Cond // open, looks and dead change
-	over     *overlay
-	dirs     map[change.ID]whereabouts  // directories known to be on the secondary
-	making   map[change.ID]*task        // directories on their way
-	makingAt map[change.Place]*task     // the same by place
-	settles  map[change.ID]int          // directories whose attributes open batches set
-	behind   []*task                    // skipped because of another task: what becomes of them is decided by who ended that one
-	lost     map[change.ID]bool         // directories that could not be made while something below them was to be: compared when they are
-	hinted   []change.Place             // files whose content is in doubt for a reason that only their observation told, and that was put off
-	places   map[change.Place]int       // places in open batches
-	ids      map[change.ID]int          // objects in open batches
-	touched  map[change.ID]int          // directories whose entries open batches change
-	open     int                        // batches not fully answered
-	kept     int                        // batches not yet committed
-	suspect  map[change.ID]bool         // directories that must be looked at before anything below is sent
-	strayed  map[change.ID]int          // how often a directory turned out to be another one when it was looked at
-	blind    map[change.Place]change.ID // directories that could not be looked at, by the place under which the ledger has them
-	dead     error                      // why the loop ends
-	ready    *queue                     // tasks that may be sent
-	bulk     *queue                     // tasks whose content is streamed
-	small    *queue                     // the same, of small files
-	turn     atomic.Uint64              // of the connections, to stream content
-	stats    counters
-	failing  map[change.Place]*attempts // a copy of the ledger's keys, at most failingMax
-	halted   string
-	recent   []deletion
-	sweep    *sweep
-	gen      uint64
-	caught   time.Time // all that was known then is acknowledged, fails, or is held back
-	point    time.Time // the secondary equals the source as of then
-	fetched  time.Time // newest At of a source that has caught up
-	purged   uint64    // Engine.gen when the secondary was last told to forget what it kept
-	purgedAt time.Time // when that was
-	started  time.Time
+	mu        sync.Mutex
+	cond      *sync.Cond // open, looks and dead change
+	over      *overlay
+	dirs      map[change.ID]whereabouts  // directories known to be on the secondary
+	making    map[change.ID]*task        // directories on their way
+	makingAt  map[change.Place]*task     // the same by place
+	settles   map[change.ID]int          // directories whose attributes open batches set
+	behind    []*task                    // skipped because of another task: what becomes of them is decided by who ended that one
+	lost      map[change.ID]bool         // directories that could not be made while something below them was to be: compared when they are
+	treesGone bool                       // directories were dropped since all was last handed out: what the source has compared with the store meanwhile may be outdated
+	hinted    []change.Place             // files whose content is in doubt for a reason that only their observation told, and that was put off
+	places    map[change.Place]int       // places in open batches
+	ids       map[change.ID]int          // objects in open batches
+	touched   map[change.ID]int          // directories whose entries open batches change
+	open      int                        // batches not fully answered
+	kept      int                        // batches not yet committed
+	suspect   map[change.ID]bool         // directories that must be looked at before anything below is sent
+	strayed   map[change.ID]int          // how often a directory turned out to be another one when it was looked at
+	blind     map[change.Place]change.ID // directories that could not be looked at, by the place under which the ledger has them
+	dead      error                      // why the loop ends
+	ready     *queue                     // tasks that may be sent
+	bulk      *queue                     // tasks whose content is streamed
+	small     *queue                     // the same, of small files
+	turn      atomic.Uint64              // of the connections, to stream content
+	stats     counters
+	failing   map[change.Place]*attempts // a copy of the ledger's keys, at most failingMax
+	halted    string
+	recent    []deletion
+	sweep     *sweep
+	gen       uint64
+	caught    time.Time // all that was known then is acknowledged, fails, or is held back
+	point     time.Time // the secondary equals the source as of then
+	fetched   time.Time // newest At of a source that has caught up
+	purged    uint64    // Engine.gen when the secondary was last told to forget what it kept
+	purgedAt  time.Time // when that was
+	started   time.Time
 
 	surprisesIn map[change.Place]int // how often a place was not as the store says
 	retried     time.Time            // when failing entries were last asked for again; of the driving goroutine alone
@@ -283,7 +284,7 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 		}
 	}
 	e.mu.Lock()
-	e.caught = f.batch.At
+	e.caught, e.treesGone = f.batch.At, false
 	if e.halted == "" && e.o.Ledger.Count() == 0 && !e.o.DryRun {
 		e.point = e.caught
 	}
