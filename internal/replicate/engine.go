@@ -18,7 +18,7 @@ import (
 )
 
 // maxOpen bounds the batches that are under way or wait for their commit.
-const maxOpen = 16
+const maxOpen = 8
 
 // senders is how many goroutines read small files and hand requests to connections.
 const senders = 6
