@@ -36,8 +36,6 @@ func (j *journal) after(n int) []string {
 	return slices.Clone(j.lines[n:])
 }
 
-func (j *journal) len() int { return len(j.after(0)) }
-
 // index is the position of the first line with that beginning, from a position on; -1: there is none.
 func (j *journal) index(begin string, from int) int {
 	for i, line := range j.after(from) {
