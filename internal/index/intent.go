@@ -36,6 +36,9 @@ func (x *Index) BeginIntents(gen uint64, dirs []change.ID) error {
 // EndIntents forgets the intents of a generation, together with the acknowledgements that the same Tx keeps.
 func (t *Tx) EndIntents(gen uint64) { t.ended = append(t.ended, gen) }
 
+// Doubt adds a directory to those that Intents gives, until Reconciled: what the index says of it is not known to be right.
+func (t *Tx) Doubt(dir change.ID) { t.doubted = append(t.doubted, dir) }
+
 // Reconciled forgets one directory of those that Intents gave: it was looked at, and the index is right about it.
 func (t *Tx) Reconciled(dir change.ID) { t.looked = append(t.looked, dir) }
 
@@ -74,9 +77,9 @@ func eachIntent(tx *bbolt.Tx, fn func(gen uint64, dir change.ID) error) error {
 	})
 }
 
-// endIntents removes what EndIntents and Reconciled named.
+// endIntents removes what EndIntents and Reconciled named, and adds what Doubt did.
 func (t *Tx) endIntents(tx *bbolt.Tx) error {
-	if len(t.ended) == 0 && len(t.looked) == 0 {
+	if len(t.ended) == 0 && len(t.looked) == 0 && len(t.doubted) == 0 {
 		return nil
 	}
 	var gone [][]byte
@@ -93,6 +96,11 @@ func (t *Tx) endIntents(tx *bbolt.Tx) error {
 	for _, key := range gone {
 		if err := tx.Bucket(bucketIntents).Delete(key); err != nil {
 			return fmt.Errorf("end intent: %w", err)
+		}
+	}
+	for _, dir := range t.doubted {
+		if err := tx.Bucket(bucketIntents).Put(intentKey(leftover, dir), nil); err != nil {
+			return fmt.Errorf("note doubt: %w", err)
 		}
 	}
 	return nil

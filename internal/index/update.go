@@ -16,13 +16,14 @@ import (
 type Tx struct {
 	x *Index
 	*batch
-	dirs   map[change.ID]int // the last Put of each directory, as an index of edits
-	values map[string][]byte // nil value: remove
-	doomed []change.ID       // DeleteTree
-	undoom []change.ID       // doomed trees that are gone with this transaction
-	ended  []uint64          // EndIntents
-	looked []change.ID       // Reconciled
-	failed error
+	dirs    map[change.ID]int // the last Put of each directory, as an index of edits
+	values  map[string][]byte // nil value: remove
+	doomed  []change.ID       // DeleteTree
+	undoom  []change.ID       // doomed trees that are gone with this transaction
+	ended   []uint64          // EndIntents
+	looked  []change.ID       // Reconciled
+	doubted []change.ID       // Doubt
+	failed  error
 }
 
 // batch is the memory of a Tx that the next one uses again.

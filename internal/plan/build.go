@@ -184,8 +184,13 @@ func (p *planner) refresh(t *thing, links []int) {
 			}
 		}
 	}
-	if len(links) == 0 {
-		p.plan.Done = append(p.plan.Done, t.at...)
+	if len(links) > 0 {
+		return
+	}
+	for _, at := range t.at {
+		if has(t.acked, at) { // what is being moved there is not there yet
+			p.plan.Done = append(p.plan.Done, at)
+		}
 	}
 }
 

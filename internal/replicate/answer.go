@@ -293,12 +293,15 @@ func needs(n, t *task) bool {
 
 // surprised handles that the secondary is not as the store says: the directories concerned are looked at.
 func (e *Engine) surprised(t *task) error {
+	if t.d.Op == change.Times {
+		return e.skip(t, hindMissing, nil) // another object is in its place still: who could not change that has said so
+	}
 	e.mu.Lock()
 	again := e.surprised1(t.d.At)
 	if again > surprisesMax {
 		e.mu.Unlock()
 		return e.failed(t, status.Failure{
-			Op: t.d.Op.String(), Side: status.Destination, Error: "the destination keeps changing under our hands",
+			Op: t.d.Op.String(), Call: "apply", Errno: int(syscall.EBUSY), Side: status.Destination, Error: "the destination keeps changing under our hands",
 			Hint: "make sure that nothing but georep writes to the destination",
 		})
 	}
@@ -378,11 +381,13 @@ func (e *Engine) record(t *task, res change.Result) error {
 	d := &t.d
 	switch d.Op {
 	case change.Make, change.Adopt:
-		e.lay(t.b, Effect{At: d.At, Entry: entryOf(d.Object, res.Sec)})
+		f := Effect{At: d.At, Entry: entryOf(d.Object, res.Sec)}
 		if d.Object.Kind == change.Dir && !res.Created && !(d.At.IsRoot() && e.o.Fresh) {
 			e.suspect[d.Object.ID] = true // it was there: what is in it is not known
+			f.Doubt = d.Object.ID
 			e.nudge()
 		}
+		e.lay(t.b, f)
 	case change.Write:
 		entry := entryOf(d.Object, res.Sec)
 		for _, at := range append([]change.Place{d.At}, d.Names...) {

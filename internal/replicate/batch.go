@@ -384,16 +384,25 @@ func (e *Engine) problems(ps []Problem) error {
 
 // fail notes a failing entry durably and tells the operator.
 func (e *Engine) fail(at change.Place, f status.Failure) error {
-	full, err := e.o.Ledger.Fail(at, f)
-	if err != nil {
-		return err
-	}
 	e.mu.Lock()
 	a := e.failing[at]
 	if a == nil && len(e.failing) < failingMax {
 		a = &attempts{}
 		e.failing[at] = a
 	}
+	switch {
+	case a == nil:
+	case f.Errno != 0:
+		a.why = f
+	case a.why.Errno != 0:
+		f = a.why // that it does not get better says less than what began it
+	}
+	e.mu.Unlock()
+	full, err := e.o.Ledger.Fail(at, f)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
 	if a != nil {
 		a.next = full.Next
 	}

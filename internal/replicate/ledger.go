@@ -17,8 +17,9 @@ const idleWait = time.Minute
 
 // attempts is what a loop knows of a failing entry.
 type attempts struct {
-	retries int       // in this run
-	next    time.Time // when the next is due; zero: nothing was heard since the last
+	retries int            // in this run
+	next    time.Time      // when the next is due; zero: nothing was heard since the last
+	why     status.Failure // the last that had an errno
 }
 
 // healed clears a place from the ledger.

@@ -54,7 +54,7 @@ func (l *looker) look(ctx context.Context, p Peer) error {
 			return nil
 		}
 		l.gone = true
-		return l.add(Effect{At: l.at, Tree: l.id})
+		return l.add(Effect{At: l.at, Tree: l.id, Doubt: l.at.Dir})
 	case errors.As(err, &l.blind) && !stash:
 		return nil
 	case err != nil && !errors.Is(err, wire.ErrStale):

@@ -108,6 +108,7 @@ type Effect struct {
 	At    change.Place
 	Entry *change.Entry // nil: nothing is there any more
 	Tree  change.ID     // not zero: nor anything below this directory
+	Doubt change.ID     // not zero: this directory must be looked at, after a crash as well
 }
 
 // Store is what the secondary has acknowledged (the index). Get, Names and List may be called at any time.

@@ -252,13 +252,22 @@ func (x *xattrCalls) match(want []change.Xattr) (acl bool, err error) {
 
 // ReadXattrs fills o.Xattrs, sorted by name, with the attributes that are replicated: user.*, trusted.* and security.* without
 // what belongs to one host (Gluster's, XFS's second ACLs, EVM), and the POSIX ACLs. A file system without extended attributes
-// has none; trusted.* is seen by root only.
+// has none; trusted.* is seen by root only. ENOENT means that the entry itself is not there.
 func (d *Dir) ReadXattrs(name string, o *change.Object) error {
 	if err := checkName(name); err != nil {
 		return d.root.failed("listxattr", where{d: d, name: name}, err)
 	}
 	x := d.byName(name)
-	return x.read(o)
+	for range statTries {
+		err := x.read(o)
+		if !is(err, unix.ENOENT) {
+			return err
+		}
+		if _, there := d.StatLite(name); there != nil {
+			return err
+		}
+	}
+	return d.root.failed("listxattr", where{d: d, name: name}, unix.ESTALE)
 }
 
 // SelfXattrs is ReadXattrs for the directory itself.

@@ -308,6 +308,10 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 	}
 	k.v.handOut(at)
 	k.v.linked(at, &o)
+	if h := k.v.hash(at); k.v.unread.has(h) {
+		k.v.unread.delete(h)
+		l.deep = true
+	}
 	came, doubt := k.v.doubts.take(o.ID)
 	if doubt && came > ticket {
 		k.v.pending.add(at, look{content: true, follow: true}) // it changed since it was looked at, perhaps under another name
@@ -391,6 +395,8 @@ func (v *Volume) report(b *Batch, p scan.Problem) {
 	}
 	if p.At.Name == scan.Itself {
 		v.troubled.put(p.At.Dir, struct{}{})
+	} else {
+		v.unread.put(v.hash(p.At), struct{}{})
 	}
 	b.Problems = append(b.Problems, Problem{At: p.At, Path: p.Path, Call: p.Call, Errno: p.Errno})
 }

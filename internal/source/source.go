@@ -162,6 +162,7 @@ type Volume struct {
 	running sync.WaitGroup
 	failure chan error // why a goroutine ended; capacity 2
 
+	unread   *recent[uint64, struct{}]          // places that could not be looked at, hashed: what is below them, if anything, was not compared
 	troubled *recent[change.ID, struct{}]       // directories that could not be listed
 	known    *recent[change.ID, struct{}]       // directories that were handed out and scanned
 	away     *recent[change.ID, struct{}]       // directories that were moved out of the tree
@@ -199,7 +200,7 @@ func New(ctx context.Context, o Options) (*Volume, error) {
 	}
 	v := &Volume{
 		o: o, rootID: root.ID, device: device, pending: newPending(), wake: make(chan struct{}, 1), failure: make(chan error, 2),
-		troubled: newRecent[change.ID, struct{}](4096), known: newRecent[change.ID, struct{}](64 << 10),
+		unread: newRecent[uint64, struct{}](64 << 10), troubled: newRecent[change.ID, struct{}](4096), known: newRecent[change.ID, struct{}](64 << 10),
 		away: newRecent[change.ID, struct{}](4096), notes: make(chan string, 4),
 		links: newRecent[change.ID, []change.Place](64 << 10), linkAt: newRecent[uint64, change.ID](64 << 10),
 		mounts: newRecent[string, struct{}](256), handed: newRecent[uint64, struct{}](128 << 10), seed: maphash.MakeSeed(),

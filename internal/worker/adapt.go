@@ -54,6 +54,9 @@ func put(tx *index.Tx, effects []replicate.Effect) error {
 		if !f.Tree.IsZero() {
 			tx.DeleteTree(f.Tree)
 		}
+		if !f.Doubt.IsZero() {
+			tx.Doubt(f.Doubt)
+		}
 		if f.Entry == nil {
 			if err := tx.Delete(f.At); err != nil {
 				return err

@@ -151,7 +151,13 @@ func (a *Applier) drop(ctx context.Context, r *wire.Request, at place) (change.R
 		err = at.Rmdir(at.name)
 		a.dirs.forget(o.ID)
 	}
-	if err != nil && !is(err, syscall.ENOENT) {
+	if is(err, syscall.ENOENT) { // it left by itself, or so it is said
+		_, ok, err = at.stat()
+		if ok && err == nil {
+			err = &apply.Refusal{Errno: syscall.ESTALE, Detail: "it is listed, but when it is to be removed the file system says that it is not there"}
+		}
+	}
+	if err != nil {
 		return change.Result{}, err
 	}
 	return applied(change.ID{})
