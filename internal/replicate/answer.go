@@ -65,11 +65,10 @@ func failureOf(t *task, res *change.Result) status.Failure {
 func (e *Engine) failed(t *task, f status.Failure) error {
 	e.mu.Lock()
 	defer e.release()
-	at := t.d.At
-	if at.Dir == change.StashID && !t.d.From.Dir.IsZero() {
-		at = t.d.From // nobody can observe the stash: what could not be kept is tried again where it is
+	f.Path = e.pathOf(t.d.At)
+	if at, ok := onLedger(&t.d); ok {
+		f.Path = e.pathOf(at)
 	}
-	f.Path = e.pathOf(at)
 	behind := e.conclude(t, true)
 	e.mu.Unlock()
 	var again []change.Place
@@ -87,7 +86,20 @@ func (e *Engine) failed(t *task, f status.Failure) error {
 		}
 	}
 	e.again(again...)
-	return e.fail(at, f)
+	if at, ok := onLedger(&t.d); ok {
+		return e.fail(at, f)
+	}
+	return nil
+}
+
+// onLedger is the place under which the ledger has a declaration that failed. Of what could not be put into the stash it is the
+// place where that is: nobody would ever observe the stash again, but whatever wants the place is tried again. Not ok: what it was
+// needed for fails by itself.
+func onLedger(d *change.Declaration) (at change.Place, ok bool) {
+	if d.At.Dir != change.StashID || d.Op == change.Drop {
+		return d.At, true
+	}
+	return d.From, d.From.Dir != change.StashID
 }
 
 // conclude ends a task and gives those that were skipped for it or others. Until release is called no batch counts as ended,

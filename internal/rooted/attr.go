@@ -59,11 +59,11 @@ func (n *node) apply(a change.Attr, xattrs, times bool) error {
 		remode = true
 	}
 	if xattrs {
-		acl, err := n.match(a.Xattrs)
+		touched, err := n.matchWritable(&now, a.Xattrs)
 		if err != nil {
 			return err
 		}
-		remode = remode || acl
+		remode = remode || touched
 	}
 	if remode && now.Kind != change.Symlink { // a link's mode means nothing and cannot be set
 		if err := n.chmod(a.Mode & 0o7777); err != nil {
@@ -74,6 +74,23 @@ func (n *node) apply(a change.Attr, xattrs, times bool) error {
 		return n.setMtime(a.Mtime)
 	}
 	return nil
+}
+
+// matchWritable makes the extended attributes be want, and says whether the mode may have changed with them. Without privileges, user.*
+// attributes need the permission to write, which the owner has to give itself for a moment where the mode does not.
+func (n *node) matchWritable(now *change.Object, want []change.Xattr) (touched bool, err error) {
+	const mine = 0o600
+	touched, err = n.match(want)
+	if !is(err, unix.EACCES) || now.Mode&mine == mine || now.Kind != change.File && now.Kind != change.Dir {
+		return touched, err
+	}
+	if n.chmod(now.Mode&0o777|mine) != nil {
+		return touched, err // it is not ours
+	}
+	if _, err = n.match(want); err != nil {
+		_ = n.chmod(now.Mode) // the error that counts is the one before
+	}
+	return true, err
 }
 
 // chown sets what differs of owner and group: without privileges a file may be given to another group but not to its own owner

@@ -62,6 +62,7 @@ func TestAsNobody(t *testing.T) {
 	r := open(t, dir)
 	t.Run("link", func(t *testing.T) { nobodyLinks(t, r) })
 	t.Run("owner", func(t *testing.T) { nobodySetsOwner(t, r) })
+	t.Run("read-only", func(t *testing.T) { nobodyLabelsReadOnly(t, r) })
 	t.Run("foreign", func(t *testing.T) { nobodyMeetsForeign(t, r) })
 	t.Run("unlistable", func(t *testing.T) { nobodyCannotList(t, r) })
 	t.Run("write-protected", func(t *testing.T) { nobodyClears(t, r, dir) })
@@ -101,6 +102,22 @@ func nobodySetsOwner(t *testing.T, r *Root) {
 	}
 	attr.UID = nobody
 	must(t, d.SetAttr("one", change.File, attr, true, true))
+}
+
+func nobodyLabelsReadOnly(t *testing.T, r *Root) {
+	d := r.Top()
+	attr := change.Attr{Mode: 0o400, UID: nobody, GID: nobody, Mtime: change.Time{Sec: 5}}
+	for _, label := range []string{"first", "second"} {
+		attr.Xattrs = []change.Xattr{{Name: "user.label", Value: []byte(label)}}
+		must(t, d.SetAttr("two", change.File, attr, true, true))
+		o, err := d.Stat("two")
+		must(t, err)
+		must(t, d.ReadXattrs("two", &o))
+		if o.Mode != attr.Mode || o.Mtime != attr.Mtime || len(o.Xattrs) != 1 || string(o.Xattrs[0].Value) != label {
+			t.Errorf("got %+v", o.Attr)
+		}
+		attr.Mode = 0o444
+	}
 }
 
 func nobodyMeetsForeign(t *testing.T, r *Root) {

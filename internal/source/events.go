@@ -151,8 +151,8 @@ func (w *fanotifyWatch) event(e fanotify.Event) {
 	if e.IsDir && e.Renamed {
 		w.epoch++
 	}
-	if (e.Content || len(e.Dir.Bytes) == 0) && len(e.Target.Bytes) > 0 && !w.v.doubts.add(e.Target.Hash(), w.v.pending.ticket()) {
-		w.v.lose()
+	if len(e.Dir.Bytes) == 0 {
+		w.doubt(e, true, false)
 	}
 	if len(e.Dir.Bytes) == 0 && len(e.ToDir.Bytes) == 0 {
 		w.nameless(e, 1)
@@ -160,6 +160,9 @@ func (w *fanotifyWatch) event(e fanotify.Event) {
 	}
 	l := look{content: e.Content, entry: e.Created, lazy: e.Content && !e.Closed && !e.Created && !e.Attrib}
 	from, fromInside := w.resolve(e.Dir)
+	if len(e.Dir.Bytes) > 0 && (e.Content || e.Attrib && fromInside && !e.IsDir) {
+		w.doubt(e, e.Content, fromInside)
+	}
 	if fromInside {
 		w.v.pending.add(change.Place{Dir: from, Name: e.Name}, l)
 	} else if !e.IsDir && (e.Content || e.Attrib) {
@@ -167,6 +170,21 @@ func (w *fanotifyWatch) event(e fanotify.Event) {
 	}
 	if e.Renamed {
 		w.renamed(e, fromInside)
+	}
+}
+
+// doubt notes the object of an event. find says that it is to be found, should the name of the event not lead to it.
+func (w *fanotifyWatch) doubt(e fanotify.Event, content, find bool) {
+	if len(e.Target.Bytes) == 0 {
+		return
+	}
+	n := doubt{content: content}
+	n.ticket, n.since = w.v.pending.moment()
+	if find {
+		n.handle = e.Target
+	}
+	if !w.v.doubts.add(e.Target, n) {
+		w.v.lose()
 	}
 }
 
@@ -198,18 +216,47 @@ func (w *fanotifyWatch) nameless(e fanotify.Event, atLeast uint64) {
 	if len(e.Target.Bytes) == 0 {
 		return
 	}
-	id, links, err := w.Object(e.Target)
+	w.lookUp(e.Target, atLeast, e.Content)
+}
+
+// lookUp notes all known names of an object that has at least so many, and says how many.
+func (w *fanotifyWatch) lookUp(h rooted.Handle, atLeast uint64, content bool) int {
+	id, links, err := w.Object(h)
 	if err != nil || links < atLeast {
-		return // it is gone, and its last name with an event of its own
+		return 0 // it is gone, and its last name with an event of its own
 	}
 	names, err := w.v.namesOf(id)
 	if err != nil {
 		w.v.RescanAll()
-		return
+		return 1
 	}
 	for _, at := range names {
-		w.v.pending.add(at, look{content: e.Content, follow: true})
+		w.v.pending.add(at, look{content: content, follow: true})
 	}
+	return len(names)
+}
+
+// pursue has those objects looked at that were changed under a name that is another's now. It gives false when there are any. Of
+// what may still be looked at anyway it gives a moment before which it did not happen. waiting says that some places wait for
+// their files to be closed.
+func (v *Volume) pursue(ticket uint64, now time.Time, waiting bool) (settled bool, bound time.Time) {
+	w, ok := v.watch.(*fanotifyWatch)
+	if !ok {
+		return true, time.Time{}
+	}
+	after := now.Add(time.Hour) // whatever came before the ticket
+	if waiting {
+		after = now.Add(-2 * lazyDelay)
+	}
+	left, bound := v.doubts.settle(ticket, after)
+	found := 0
+	for _, n := range left {
+		found += w.lookUp(n.handle, 1, n.content)
+	}
+	if found > 0 {
+		v.nudge()
+	}
+	return found == 0, bound
 }
 
 // resolve tells which directory a handle stands for, and whether it is in the tree now.

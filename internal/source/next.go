@@ -160,9 +160,7 @@ func (b *Batch) holds() bool {
 // finish adds to a batch whether all is handed out now, and decides whether an empty one is worth handing over.
 func (v *Volume) finish(b Batch, ready bool, wait time.Duration, now time.Time) (Batch, bool, time.Duration, error) {
 	n := &v.next
-	ticket := v.pending.ticket()
 	if caught, at := v.caughtUp(now); caught {
-		v.doubts.settle(ticket)
 		pause := restPeriod - now.Sub(n.rested)
 		if n.quiet && !ready {
 			pause = heartbeat - now.Sub(n.rested)
@@ -329,8 +327,8 @@ func (v *Volume) takeChunk(b *Batch, c scan.Chunk) error {
 			}
 		} else {
 			v.relink(o.At, &o.Object)
-			if v.doubts.has(o.Object.ID) {
-				v.pending.add(o.At, look{content: true, follow: true}) // it may have changed since the walker saw it
+			if doubt, doubted := v.doubts.has(o.Object.ID); doubted {
+				v.pending.add(o.At, look{content: doubt.content, follow: true}) // it may have changed since the walker saw it
 			}
 		}
 		b.Seen = append(b.Seen, *o)
@@ -419,6 +417,7 @@ func (v *Volume) caughtUp(now time.Time) (bool, time.Time) {
 	if n.pass != nil && (n.number == 1 || n.pass.Doubt || v.watch == nil) {
 		return false, time.Time{}
 	}
+	ticket := v.pending.ticket()
 	idle, since := v.pending.idle()
 	if !idle {
 		return false, time.Time{}
@@ -431,7 +430,11 @@ func (v *Volume) caughtUp(now time.Time) (bool, time.Time) {
 	if _, jobs := v.walker.Oldest(); jobs {
 		return false, time.Time{}
 	}
-	for _, bound := range []time.Time{since, v.unseenSince()} {
+	settled, changed := v.pursue(ticket, now, !since.IsZero())
+	if !settled {
+		return false, time.Time{}
+	}
+	for _, bound := range []time.Time{since, changed, v.unseenSince()} {
 		if !bound.IsZero() && bound.Before(now) {
 			now = bound
 		}

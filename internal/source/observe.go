@@ -312,9 +312,9 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 		k.v.unread.delete(h)
 		l.deep = true
 	}
-	came, doubt := k.v.doubts.take(o.ID)
-	if doubt && came > ticket {
-		k.v.pending.add(at, look{content: true, follow: true}) // it changed since it was looked at, perhaps under another name
+	doubt, doubted := k.v.doubts.take(o.ID)
+	if doubted && doubt.ticket > ticket {
+		k.v.pending.add(at, look{content: doubt.content, follow: true}) // it changed since it was looked at, perhaps under another name
 	}
 	if o.Kind == change.Dir {
 		k.directory(at, dirPath, &o, l)
@@ -322,7 +322,7 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 	} else if !l.follow {
 		k.v.relink(at, &o)
 	}
-	k.Seen = append(k.Seen, change.Observation{At: at, Object: o, Content: (doubt || l.content) && o.Kind == change.File, Fresh: fresh})
+	k.Seen = append(k.Seen, change.Observation{At: at, Object: o, Content: (doubt.content || l.content) && o.Kind == change.File, Fresh: fresh})
 }
 
 // directory decides whether what is below a directory must be compared.

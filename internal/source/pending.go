@@ -206,6 +206,14 @@ func (p *pending) ticket() uint64 {
 	return p.seq
 }
 
+// moment is a ticket with a moment before which what is noted now did not happen.
+func (p *pending) moment() (ticket uint64, since time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seq++
+	return p.seq, p.floor
+}
+
 // wake ends the laziness of what has waited long enough. The caller holds mu.
 func (p *pending) wake(now time.Time) {
 	n := 0
