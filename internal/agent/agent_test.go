@@ -208,7 +208,7 @@ func TestAllOperationsWhileConfined(t *testing.T) {
 	if err := c.Look(ctx, wire.Dir{Path: "moved", Sec: made.Sec}, func(wire.Entry) error { count++; return nil }); err != nil || count < 5 {
 		t.Error("look:", count, err)
 	}
-	if err := c.Commit(ctx, true); err != nil {
+	if err := c.Commit(ctx, "", true); err != nil {
 		t.Error("commit:", err)
 	}
 	if got, err := os.ReadFile(filepath.Join(root, "moved/f")); err != nil || string(got) != large {
@@ -329,7 +329,7 @@ func TestKilledAgentLeavesNothing(t *testing.T) {
 		_ = c.Wait()
 	}
 	c := connect(t, start(t, "--root", root, "--session", "s"))
-	if err := c.Commit(context.Background(), true); err != nil {
+	if err := c.Commit(context.Background(), "", true); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(filepath.Join(root, apply.Hold))
@@ -375,7 +375,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 	if res := do(t, c, makeFile(at(wire.Dir{}, "g"), 1, "x")); res.Errno != syscall.EROFS {
 		t.Errorf("%+v", res)
 	}
-	if err := c.Commit(ctx, true); err != nil {
+	if err := c.Commit(ctx, "", true); err != nil {
 		t.Error(err)
 	}
 	if entries, err := os.ReadDir(root); err != nil || len(entries) != 1 {

@@ -94,7 +94,7 @@ func (r *reader) Look(ctx context.Context, d wire.Dir, entry func(wire.Entry) er
 }
 
 // Commit has nothing to do.
-func (*reader) Commit(context.Context, bool) error { return nil }
+func (*reader) Commit(context.Context, string, bool) error { return nil }
 
 // Bind says what it finds and changes nothing.
 func (r *reader) Bind(_ context.Context, session string, _ bool) (wire.BindResult, error) {
@@ -116,7 +116,7 @@ func (absent) Write(context.Context, *wire.Request, wire.Stream) change.Result {
 func (a absent) Look(context.Context, wire.Dir, func(wire.Entry) error) error { return a.err }
 
 // Commit has nothing to do.
-func (absent) Commit(context.Context, bool) error { return nil }
+func (absent) Commit(context.Context, string, bool) error { return nil }
 
 // Bind says that nothing is there.
 func (absent) Bind(context.Context, string, bool) (wire.BindResult, error) {

@@ -22,6 +22,7 @@ const (
 	Hold     = Reserved + "/hold" // the stash: displaced objects under the hexadecimal form of their primary identity
 	Part     = Reserved + "/part" // large files that are not complete yet
 	Marker   = "volume"           // in Reserved: the session whose copy this is
+	LastMark = "mark"             // in Reserved: of the last commit
 	LockFile = "lock"             // in Reserved: held by the agents that work here
 )
 

@@ -42,6 +42,22 @@ func (t *Tx) Doubt(dir change.ID) { t.doubted = append(t.doubted, dir) }
 // Reconciled forgets one directory of those that Intents gave: it was looked at, and the index is right about it.
 func (t *Tx) Reconciled(dir change.ID) { t.looked = append(t.looked, dir) }
 
+// Doubt adds directories, durably, to those that Intents gives: for a reason of the caller's they are to be looked at.
+func (x *Index) Doubt(dirs []change.ID) error {
+	err := x.Write(func(tx *bbolt.Tx) error {
+		for _, dir := range dirs {
+			if err := tx.Bucket(bucketIntents).Put(intentKey(leftover, dir), nil); err != nil {
+				return fmt.Errorf("note directory %s: %w", dir, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("doubt directories: %w", err)
+	}
+	return nil
+}
+
 // Intents lists the directories that were being changed when the index was last closed without an end of their generation, each
 // once. They stay listed, also over further crashes, until Reconciled.
 func (x *Index) Intents() ([]change.ID, error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"georep/internal/pairtest"
+	"georep/internal/status"
 	"georep/internal/treetest"
 )
 
@@ -82,6 +83,11 @@ func storm(t *testing.T, seed uint64) {
 	}
 	for _, f := range sum.Failures {
 		t.Errorf("failing: %+v", f)
+	}
+	for _, e := range p.Events() {
+		if e.Kind == status.Notice {
+			t.Errorf("seed %d: a cut made the mirror doubt all: %s", seed, e.Text)
+		}
 	}
 	differences, err := p.Compare()
 	if err != nil {

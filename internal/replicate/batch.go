@@ -242,7 +242,7 @@ func (e *Engine) remind(places []change.Place) error {
 	if len(effects) == 0 {
 		return nil
 	}
-	return e.o.Store.Commit(nil, effects)
+	return e.o.Store.Commit(nil, effects, "")
 }
 
 func (e *Engine) newBatch(p *plan.Plan) *batch {
@@ -283,8 +283,11 @@ func (b *batch) announce() {
 				continue
 			}
 			for _, at := range append([]change.Place{d.At, d.From}, d.Names...) {
+				if !at.Dir.IsZero() {
+					intents[at.Dir] = true
+				}
 				if !at.Dir.IsZero() && at.Dir != change.StashID {
-					touched[at.Dir], intents[at.Dir] = true, true
+					touched[at.Dir] = true
 				}
 			}
 		}

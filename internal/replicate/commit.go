@@ -40,6 +40,7 @@ func (e *Engine) commitLoop(ctx context.Context) error {
 func (e *Engine) commit(ctx context.Context, group []*batch) error {
 	var gens []uint64
 	var effects []Effect
+	mark := ""
 	for _, b := range group {
 		if !b.uncertain {
 			gens = append(gens, b.gen)
@@ -47,11 +48,12 @@ func (e *Engine) commit(ctx context.Context, group []*batch) error {
 		effects = append(effects, b.effects...)
 	}
 	if len(effects) > 0 {
-		if err := e.o.Peers[0].Commit(ctx, false); err != nil {
+		mark = e.o.Store.Mark()
+		if err := e.o.Peers[0].Commit(ctx, mark, false); err != nil {
 			return &PeerError{"sync the destination", err}
 		}
 	}
-	if err := e.o.Store.Commit(gens, effects); err != nil {
+	if err := e.o.Store.Commit(gens, effects, mark); err != nil {
 		return fmt.Errorf("note what was acknowledged: %w", err)
 	}
 	e.mu.Lock()
@@ -77,7 +79,7 @@ func (e *Engine) purge(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	if err := e.o.Peers[0].Commit(ctx, true); err != nil {
+	if err := e.o.Peers[0].Commit(ctx, "", true); err != nil {
 		return &PeerError{"tidy the destination", err}
 	}
 	e.mu.Lock()

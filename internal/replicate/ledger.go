@@ -151,7 +151,7 @@ func (e *Engine) pretend(p *plan.Plan) error {
 			}
 		}
 	}
-	if err := e.o.Store.Commit(nil, effects); err != nil {
+	if err := e.o.Store.Commit(nil, effects, ""); err != nil {
 		return err
 	}
 	e.mu.Lock()

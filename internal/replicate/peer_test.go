@@ -303,7 +303,7 @@ func (p *peer) Look(_ context.Context, d wire.Dir, each func(wire.Entry) error) 
 	return nil
 }
 
-func (p *peer) Commit(ctx context.Context, purge bool) error {
+func (p *peer) Commit(ctx context.Context, _ string, purge bool) error {
 	p.mu.Lock()
 	at, on := p.now.clone(), p.onCommit
 	if p.link != nil {

@@ -83,8 +83,8 @@ type Peer interface {
 	Write(ctx context.Context, r *wire.Request, c wire.Content, progress func(done, sent int64)) (change.Result, error)
 	// Look lists a directory.
 	Look(ctx context.Context, dir wire.Dir, each func(wire.Entry) error) error
-	// Commit makes all that was answered before safe. purge lets the secondary forget what it kept for later.
-	Commit(ctx context.Context, purge bool) error
+	// Commit makes all that was answered before safe, and the mark with it, if that is not empty. purge lets the secondary forget what it kept for later.
+	Commit(ctx context.Context, mark string, purge bool) error
 }
 
 // Carrier brings content to the secondary by other means than a Peer, as a part of which Peer.Write makes the file. All methods may
@@ -123,8 +123,10 @@ type Store interface {
 	Total() (entries, bytes int64, err error)
 	// Begin notes durably that a batch is about to touch directories.
 	Begin(gen uint64, dirs []change.ID) error
-	// Commit applies effects and ends batches, durably and at once.
-	Commit(gens []uint64, effects []Effect) error
+	// Mark is what the secondary is to be told with the next commit. It was noted durably when that before was ended.
+	Mark() string
+	// Commit applies effects and ends batches, durably and at once. mark is what the secondary was told; "" when it was not.
+	Commit(gens []uint64, effects []Effect, mark string) error
 	// Reconcile applies effects and ends the doubt in which a crash left directories, durably and at once.
 	Reconcile(effects []Effect, dirs []change.ID) error
 }

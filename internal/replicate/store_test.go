@@ -102,7 +102,10 @@ func (s *store) Begin(gen uint64, dirs []change.ID) error {
 	return nil
 }
 
-func (s *store) Commit(gens []uint64, effects []Effect) error {
+// Mark implements Store.
+func (s *store) Mark() string { return "mark" }
+
+func (s *store) Commit(gens []uint64, effects []Effect, _ string) error {
 	s.mu.Lock()
 	on := s.onCommit
 	s.mu.Unlock()

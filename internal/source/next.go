@@ -348,6 +348,9 @@ func (v *Volume) takeChunk(b *Batch, c scan.Chunk) error {
 // absence there, which is noticed in the end, would then take the directory away from where it is.
 func (v *Volume) overtaken(o *change.Observation) bool {
 	if fresh, ok := v.looked.get(v.hash(o.At)); ok && fresh > o.Fresh {
+		if o.Content {
+			v.pending.add(o.At, look{content: true, follow: true}) // the look need not have known of that doubt
+		}
 		return true
 	}
 	if o.Object.Kind != change.Dir {

@@ -66,10 +66,10 @@ func (c *Client) call(ctx context.Context, kind, want frameType, m proto.Message
 	}
 }
 
-// Commit makes durable all that was answered before the call, and with purge removes what the agent kept only for the time of a
+// Commit makes durable all that was answered before the call together with a mark for Bind, if that is not empty, and with purge removes what the agent kept only for the time of a
 // comparison. It waits for the disk. An error is a *RemoteError or the link's.
-func (c *Client) Commit(ctx context.Context, purge bool) error {
-	if _, err := c.call(ctx, frameCommit, frameAnswer, &wirepb.Commit{Purge: purge}); err != nil {
+func (c *Client) Commit(ctx context.Context, mark string, purge bool) error {
+	if _, err := c.call(ctx, frameCommit, frameAnswer, &wirepb.Commit{Purge: purge, Mark: []byte(mark)}); err != nil {
 		return fmt.Errorf("commit on the secondary: %w", err)
 	}
 	return nil

@@ -286,7 +286,7 @@ func TestSlowReaderOfAListing(t *testing.T) {
 			if got := do(t, c, fileRequest(change.Make, fmt.Sprint(count), 0)); got.Status != change.Applied {
 				return errors.New("not applied")
 			}
-			return c.Commit(t.Context(), false)
+			return c.Commit(t.Context(), "", false)
 		}
 		return nil
 	})
@@ -306,10 +306,10 @@ func TestCommitAndBind(t *testing.T) {
 		return syscall.EIO
 	}
 	c := connected(t, m, ClientOptions{}, ServerOptions{})
-	if err := c.Commit(t.Context(), true); err != nil || !purged.Load() {
+	if err := c.Commit(t.Context(), "", true); err != nil || !purged.Load() {
 		t.Error(err)
 	}
-	if err := c.Commit(t.Context(), false); !errors.Is(err, syscall.EIO) {
+	if err := c.Commit(t.Context(), "", false); !errors.Is(err, syscall.EIO) {
 		t.Errorf("got %v", err)
 	}
 	if got, err := c.Bind(t.Context(), "mine", true); err != nil || got != (BindResult{Empty: true, Bound: true}) {

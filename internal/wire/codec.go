@@ -16,7 +16,9 @@ import (
 const (
 	maxCall   = 64
 	maxDetail = 4 << 10
-	maxErrno  = 4095
+	// MaxMark is the most bytes that the mark of a commit has.
+	MaxMark  = 64
+	maxErrno = 4095
 
 	smallMessage  = 64 << 10
 	maxEntryParts = 64 << 10
@@ -273,7 +275,7 @@ func parseAnswer(payload []byte) (b BindResult, failed, err error) {
 	if m.Errno > maxErrno {
 		return b, nil, protocolError("an answer has error number %d", m.Errno)
 	}
-	b = BindResult{Empty: m.Empty, Bound: m.Bound, Other: clean(string(m.Other), maxDetail)}
+	b = BindResult{Empty: m.Empty, Bound: m.Bound, Other: clean(string(m.Other), maxDetail), Mark: clean(string(m.Mark), MaxMark)}
 	if !m.Failed {
 		return b, nil, nil
 	}

@@ -55,7 +55,7 @@ func (m *memory) Look(ctx context.Context, d Dir, entry func(Entry) error) error
 	return &os.PathError{Op: "openat", Path: d.Path, Err: syscall.ENOENT}
 }
 
-func (m *memory) Commit(ctx context.Context, purge bool) error {
+func (m *memory) Commit(ctx context.Context, _ string, purge bool) error {
 	if m.commit != nil {
 		return m.commit(ctx, purge)
 	}

@@ -75,7 +75,7 @@ func (blocked) Look(ctx context.Context, _ Dir, _ func(Entry) error) error {
 	return ctx.Err()
 }
 
-func (blocked) Commit(ctx context.Context, _ bool) error {
+func (blocked) Commit(ctx context.Context, _ string, _ bool) error {
 	<-ctx.Done()
 	return ctx.Err()
 }

@@ -177,7 +177,7 @@ func TestEndOfTheAgentIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	committed := make(chan error, 1)
-	go func() { committed <- c.Commit(t.Context(), false) }()
+	go func() { committed <- c.Commit(t.Context(), "", false) }()
 	<-began
 	cancel()
 	if err := <-committed; err == nil {

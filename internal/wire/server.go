@@ -26,8 +26,8 @@ type Handler interface {
 	// Look lists a directory. An error that is ErrStale, or that wraps an errno, is told apart by the worker. An error of
 	// entry is returned as it is.
 	Look(ctx context.Context, d Dir, entry func(Entry) error) error
-	// Commit makes durable all that was answered before.
-	Commit(ctx context.Context, purge bool) error
+	// Commit makes durable all that was answered before and, when it is not empty, the mark, of at most MaxMark bytes.
+	Commit(ctx context.Context, mark string, purge bool) error
 }
 
 // Binder is a Handler that can also say whose copy it holds.
@@ -257,8 +257,11 @@ func (s *server) call(f frame) error {
 		if err := decodeMessage(f.payload, m, "a commit"); err != nil {
 			return err
 		}
+		if len(m.Mark) > MaxMark {
+			return protocolError("a mark of %d bytes", len(m.Mark))
+		}
 		run = func() (frameType, *wirepb.Answer) {
-			return frameAnswer, answerMessage(s.handler.Commit(s.ctx, m.Purge))
+			return frameAnswer, answerMessage(s.handler.Commit(s.ctx, string(m.Mark), m.Purge))
 		}
 	case frameBind:
 		m := new(wirepb.Bind)
@@ -285,5 +288,6 @@ func (s *server) bind(m *wirepb.Bind) *wirepb.Answer {
 	bound, err := binder.Bind(s.ctx, string(m.Session), m.Adopt)
 	answer := answerMessage(err)
 	answer.Empty, answer.Bound, answer.Other = bound.Empty, bound.Bound, []byte(bound.Other)
+	answer.Mark = []byte(bound.Mark)
 	return answer
 }

@@ -157,7 +157,7 @@ func TestBlockedWritesDoNotBlockTheRest(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	}
-	if err := c.Commit(t.Context(), false); err != nil {
+	if err := c.Commit(t.Context(), "", false); err != nil {
 		t.Error(err)
 	}
 	close(m.release)

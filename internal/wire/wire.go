@@ -171,4 +171,5 @@ type BindResult struct {
 	Empty bool   // there was nothing in it
 	Bound bool   // it carries the mark of this session now
 	Other string // the session that it belongs to, when that is another one
+	Mark  string // of the last commit that had one; "": there is none, or Bind has just made it this session's
 }

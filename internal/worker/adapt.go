@@ -15,7 +15,13 @@ import (
 )
 
 // store makes the index the loop's store.
-type store struct{ *index.Index }
+type store struct {
+	*index.Index
+	marks *marks // nil: nothing is committed on the secondary
+}
+
+// Mark implements replicate.Store.
+func (s store) Mark() string { return s.marks.next }
 
 func (s store) Total() (entries, bytes int64, err error) {
 	entries, bytes = s.Totals()
@@ -24,8 +30,15 @@ func (s store) Total() (entries, bytes int64, err error) {
 
 func (s store) Begin(gen uint64, dirs []change.ID) error { return s.BeginIntents(gen, dirs) }
 
-func (s store) Commit(gens []uint64, effects []replicate.Effect) error {
-	return s.Update(func(tx *index.Tx) error {
+func (s store) Commit(gens []uint64, effects []replicate.Effect, mark string) error {
+	next := ""
+	if mark != "" {
+		next = newMark()
+	}
+	err := s.Update(func(tx *index.Tx) error {
+		if mark != "" {
+			setMarks(tx, mark, next)
+		}
 		if err := put(tx, effects); err != nil {
 			return err
 		}
@@ -34,6 +47,10 @@ func (s store) Commit(gens []uint64, effects []replicate.Effect) error {
 		}
 		return nil
 	})
+	if err == nil && mark != "" {
+		s.marks.next = next
+	}
+	return err
 }
 
 func (s store) Reconcile(effects []replicate.Effect, dirs []change.ID) error {

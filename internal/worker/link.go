@@ -203,9 +203,11 @@ func (w *worker) bind(ctx context.Context) error {
 	w.bound.fresh = r.Empty
 	if n, _ := w.index.Totals(); r.Empty && n > 0 {
 		w.notice("the destination is empty: everything is sent again")
-		return w.forget()
+		if err := w.forget(); err != nil {
+			return err
+		}
 	}
-	return nil
+	return w.checkMark(ctx, r.Mark)
 }
 
 // bindDry learns without changing anything whose the destination is. If it would have to be taken over first, the dry run goes on
@@ -236,7 +238,7 @@ func (w *worker) forget() error {
 	if err != nil || !ok {
 		return err
 	}
-	return store{w.index}.Commit(nil, []replicate.Effect{{At: change.Place{}, Tree: root.ID}})
+	return store{Index: w.index}.Commit(nil, []replicate.Effect{{At: change.Place{}, Tree: root.ID}}, "")
 }
 
 // suspects lists the directories that must be looked at before anything else: those that a crash left in doubt, and the
@@ -251,7 +253,7 @@ func (w *worker) suspects() ([]change.ID, error) {
 
 func (w *worker) engineOptions(ctx context.Context, suspects []change.ID) replicate.Options {
 	return replicate.Options{
-		Source: volume{w.volume, w.notice}, Peers: []replicate.Peer{w.links[0].client}, Store: store{w.index}, Ledger: w.ledger,
+		Source: volume{w.volume, w.notice}, Peers: []replicate.Peer{w.links[0].client}, Store: store{w.index, &w.marks}, Ledger: w.ledger,
 		Report: w.report, Log: w.o.Log, Once: w.o.Once, DryRun: w.o.DryRun, Streams: max(2, w.o.SyncJobs), Carrier: w.carrier(),
 		Whole: w.o.Target.Host == "" && w.o.Dial == nil,
 		Fresh: w.bound.fresh, Suspects: suspects, Events: w.volume.Events().String(), Stop: ctx.Done(),

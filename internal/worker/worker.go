@@ -159,6 +159,7 @@ type worker struct {
 	carry     *transfer.Carrier // nil: content travels by the connections
 	limiter   *rate.Limiter
 	bound     bound
+	marks     marks
 	closers   []func() error
 }
 

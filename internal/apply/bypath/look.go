@@ -86,9 +86,14 @@ func (a *Applier) openToList(d wire.Dir) (*rooted.Dir, error) {
 	return dir, nil
 }
 
-// Commit makes durable all that was applied. With purge it also clears away what was kept because something might still
+// Commit makes durable all that was applied, and the mark if it is not empty. With purge it also clears away what was kept because something might still
 // refer to it; what cannot be cleared is reported and tried again with the next purge.
-func (a *Applier) Commit(ctx context.Context, purge bool) error {
+func (a *Applier) Commit(ctx context.Context, mark string, purge bool) error {
+	if mark != "" {
+		if err := a.setMark(mark); err != nil {
+			return fmt.Errorf("note the commit: %w", err)
+		}
+	}
 	if purge {
 		if err := a.purge(ctx); err != nil {
 			a.report(err)
@@ -127,10 +132,14 @@ func (a *Applier) Bind(ctx context.Context, session string, adopt bool) (wire.Bi
 		return res, fmt.Errorf("open %s: %w", apply.Reserved, err)
 	}
 	defer top.Close()
+	// The mark of the last commit was of another session, which knew what is here.
+	if err := top.Unlink(apply.LastMark); err != nil && !is(err, syscall.ENOENT) {
+		return res, fmt.Errorf("mark the destination: %w", err)
+	}
 	if err := a.writeMarker(ctx, top, session); err != nil {
 		return res, fmt.Errorf("mark the destination: %w", err)
 	}
-	res.Bound, res.Other = true, ""
+	res.Bound, res.Other, res.Mark = true, "", ""
 	return res, nil
 }
 
@@ -153,7 +162,10 @@ func (a *Applier) Bound(session string) (wire.BindResult, error) {
 		return res, fmt.Errorf("open %s: %w", apply.Reserved, err)
 	}
 	defer top.Close()
-	owner, err := readMarker(top)
+	owner, err := readMarker(top, apply.Marker)
+	if err == nil {
+		res.Mark, err = readMarker(top, apply.LastMark)
+	}
 	if err != nil {
 		return res, fmt.Errorf("read the mark of the destination: %w", err)
 	}
@@ -186,8 +198,30 @@ func (a *Applier) empty() (bool, error) {
 	return err == nil, err
 }
 
-func readMarker(top *rooted.Dir) (string, error) {
-	f, err := top.OpenFile(apply.Marker)
+// setMark notes the mark of a commit that follows. Should the power fail before that is done, the mark may be there without what was
+// applied, and who set it has to look.
+func (a *Applier) setMark(mark string) error {
+	top, err := a.openTop()
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	f, err := top.Create(apply.LastMark, 0o600)
+	if is(err, syscall.EEXIST) {
+		f, err = top.OpenRW(apply.LastMark)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte(mark+"\n"), 0)
+	if err == nil {
+		err = f.Truncate(int64(len(mark)) + 1)
+	}
+	return errors.Join(err, f.Close())
+}
+
+func readMarker(top *rooted.Dir, name string) (string, error) {
+	f, err := top.OpenFile(name)
 	if is(err, syscall.ENOENT) {
 		return "", nil
 	}

@@ -142,6 +142,11 @@ func TestBind(t *testing.T) {
 			t.Errorf("session %q: %+v", session, res)
 		}
 	}
+	w.must(w.applier.Commit(ctx, "a longer mark", false))
+	w.must(w.applier.Commit(ctx, "mark", false))
+	w.must(w.applier.Commit(ctx, "", true))
+	step("one", true, wire.BindResult{Bound: true, Mark: "mark"})
+	step("two", true, wire.BindResult{Bound: true})
 	w.must(os.RemoveAll(w.path(apply.Reserved)))
 	w.must(os.Symlink("../outside", w.path(apply.Reserved)))
 	if res, err := w.applier.Bind(ctx, "one", true); err == nil {
@@ -167,11 +172,11 @@ func TestCommitPurgesWhatWasKept(t *testing.T) {
 	if w.keptCount() != 2 {
 		t.Fatal(w.keptCount(), "objects were kept")
 	}
-	w.must(w.applier.Commit(ctx, false))
+	w.must(w.applier.Commit(ctx, "", false))
 	if w.keptCount() != 2 {
 		t.Error("a commit without purge cleared the stash")
 	}
-	w.must(w.applier.Commit(ctx, true))
+	w.must(w.applier.Commit(ctx, "", true))
 	if w.keptCount() != 0 {
 		t.Error(w.keptCount(), "objects are kept after a purge")
 	}
@@ -187,7 +192,7 @@ func TestCommitPurgesWhatWasKept(t *testing.T) {
 		}
 		return nil
 	})
-	if err := w.applier.Commit(ctx, false); !errors.Is(err, syscall.EIO) {
+	if err := w.applier.Commit(ctx, "", false); !errors.Is(err, syscall.EIO) {
 		t.Error("a sync that failed:", err)
 	}
 }
@@ -268,7 +273,7 @@ func TestSameNameAtOnce(t *testing.T) {
 	if shape(w.tree()) != "x" {
 		t.Error(w.tree())
 	}
-	w.must(w.applier.Commit(context.Background(), true))
+	w.must(w.applier.Commit(context.Background(), "", true))
 	if left := w.leftovers(); left != nil {
 		t.Error("left over:", left)
 	}

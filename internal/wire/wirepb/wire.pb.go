@@ -948,8 +948,10 @@ func (x *Entries) GetEntries() []*Entry {
 
 // Commit asks to make durable all that was answered before it was sent.
 type Commit struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Purge         bool                   `protobuf:"varint,1,opt,name=purge,proto3" json:"purge,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Purge bool                   `protobuf:"varint,1,opt,name=purge,proto3" json:"purge,omitempty"`
+	// To be kept with what was done, when not empty: Bind answers it.
+	Mark          []byte `protobuf:"bytes,2,opt,name=mark,proto3" json:"mark,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -989,6 +991,13 @@ func (x *Commit) GetPurge() bool {
 		return x.Purge
 	}
 	return false
+}
+
+func (x *Commit) GetMark() []byte {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
 }
 
 // Bind asks whose copy the root is, and to note the session there.
@@ -1055,6 +1064,7 @@ type Answer struct {
 	Empty         bool   `protobuf:"varint,5,opt,name=empty,proto3" json:"empty,omitempty"`
 	Bound         bool   `protobuf:"varint,6,opt,name=bound,proto3" json:"bound,omitempty"`
 	Other         []byte `protobuf:"bytes,7,opt,name=other,proto3" json:"other,omitempty"`
+	Mark          []byte `protobuf:"bytes,8,opt,name=mark,proto3" json:"mark,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1134,6 +1144,13 @@ func (x *Answer) GetBound() bool {
 func (x *Answer) GetOther() []byte {
 	if x != nil {
 		return x.Other
+	}
+	return nil
+}
+
+func (x *Answer) GetMark() []byte {
+	if x != nil {
+		return x.Mark
 	}
 	return nil
 }
@@ -1224,12 +1241,13 @@ const file_internal_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12+\n" +
 	"\x06object\x18\x02 \x01(\v2\x13.georep.wire.ObjectR\x06object\"7\n" +
 	"\aEntries\x12,\n" +
-	"\aentries\x18\x01 \x03(\v2\x12.georep.wire.EntryR\aentries\"\x1e\n" +
+	"\aentries\x18\x01 \x03(\v2\x12.georep.wire.EntryR\aentries\"2\n" +
 	"\x06Commit\x12\x14\n" +
-	"\x05purge\x18\x01 \x01(\bR\x05purge\"6\n" +
+	"\x05purge\x18\x01 \x01(\bR\x05purge\x12\x12\n" +
+	"\x04mark\x18\x02 \x01(\fR\x04mark\"6\n" +
 	"\x04Bind\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x14\n" +
-	"\x05adopt\x18\x02 \x01(\bR\x05adopt\"\xa6\x01\n" +
+	"\x05adopt\x18\x02 \x01(\bR\x05adopt\"\xba\x01\n" +
 	"\x06Answer\x12\x16\n" +
 	"\x06failed\x18\x01 \x01(\bR\x06failed\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x12\x14\n" +
@@ -1237,7 +1255,8 @@ const file_internal_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x06detail\x18\x04 \x01(\fR\x06detail\x12\x14\n" +
 	"\x05empty\x18\x05 \x01(\bR\x05empty\x12\x14\n" +
 	"\x05bound\x18\x06 \x01(\bR\x05bound\x12\x14\n" +
-	"\x05other\x18\a \x01(\fR\x05otherB\x1dZ\x1bgeorep/internal/wire/wirepbb\x06proto3"
+	"\x05other\x18\a \x01(\fR\x05other\x12\x12\n" +
+	"\x04mark\x18\b \x01(\fR\x04markB\x1dZ\x1bgeorep/internal/wire/wirepbb\x06proto3"
 
 var (
 	file_internal_wire_wirepb_wire_proto_rawDescOnce sync.Once
