@@ -65,10 +65,8 @@ func failureOf(t *task, res *change.Result) status.Failure {
 func (e *Engine) failed(t *task, f status.Failure) error {
 	e.mu.Lock()
 	defer e.release()
-	f.Path = e.pathOf(t.d.At)
-	if at, ok := onLedger(&t.d); ok {
-		f.Path = e.pathOf(at)
-	}
+	at, listed := onLedger(&t.d)
+	f.Path = e.pathOf(at)
 	behind := e.conclude(t, true)
 	e.mu.Unlock()
 	var again []change.Place
@@ -86,20 +84,10 @@ func (e *Engine) failed(t *task, f status.Failure) error {
 		}
 	}
 	e.again(again...)
-	if at, ok := onLedger(&t.d); ok {
-		return e.fail(at, f)
+	if !listed {
+		return nil
 	}
-	return nil
-}
-
-// onLedger is the place under which the ledger has a declaration that failed. Of what could not be put into the stash it is the
-// place where that is: nobody would ever observe the stash again, but whatever wants the place is tried again. Not ok: what it was
-// needed for fails by itself.
-func onLedger(d *change.Declaration) (at change.Place, ok bool) {
-	if d.At.Dir != change.StashID || d.Op == change.Drop {
-		return d.At, true
-	}
-	return d.From, d.From.Dir != change.StashID
+	return e.fail(at, f)
 }
 
 // conclude ends a task and gives those that were skipped for it or others. Until release is called no batch counts as ended,

@@ -203,3 +203,13 @@ func (e *Engine) planned(d *change.Declaration) (*status.PlannedChange, []Effect
 	}
 	return line, laid, nil
 }
+
+// onLedger is the place under which the ledger has a declaration that failed. Of what could not be put into the stash it is the
+// place where that is: nobody would ever observe the stash again, but whatever wants the place is tried again. Not ok: what it was
+// needed for fails by itself.
+func onLedger(d *change.Declaration) (at change.Place, ok bool) {
+	if d.At.Dir != change.StashID || d.Op == change.Drop {
+		return d.At, true
+	}
+	return d.From, d.From.Dir != change.StashID
+}
