@@ -39,6 +39,9 @@ func (p *Pair) Start(ctx context.Context, limit func() int64) *Live {
 // note keeps the latest event for those who wait.
 func (l *Live) note(e status.Event) {
 	l.p.note(e)
+	if l.p.Watch != nil {
+		l.p.Watch(e)
+	}
 	select {
 	case <-l.events:
 	default:
@@ -48,10 +51,15 @@ func (l *Live) note(e status.Event) {
 
 // Equal waits until the mirror says that the secondary equals the primary as of a time after since, with nothing failing.
 func (l *Live) Equal(ctx context.Context, since time.Time) error {
+	return l.Until(ctx, func(s status.Snapshot) bool { return s.RecoveryPoint.After(since) && s.Failing == 0 })
+}
+
+// Until waits until the mirror says something that fits. Only the latest of what it says is sure to be asked about.
+func (l *Live) Until(ctx context.Context, fits func(status.Snapshot) bool) error {
 	for {
 		select {
 		case e := <-l.events:
-			if e.Snapshot.RecoveryPoint.After(since) && e.Snapshot.Failing == 0 {
+			if fits(e.Snapshot) {
 				return nil
 			}
 		case <-l.ended:

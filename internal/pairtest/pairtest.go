@@ -31,6 +31,8 @@ type Pair struct {
 	Options                   worker.Options // Source, Target, StateDir and Dial are filled in by Run
 	// Faults and SourceFaults, if given, are asked before every system call of the agent and on the source (see rooted.WithFaults).
 	Faults, SourceFaults func(call, path string) error
+	// Watch, if given, is told of every event of a live mirror, progress included, one after the other.
+	Watch func(status.Event)
 
 	mu      sync.Mutex
 	events  []status.Event
