@@ -24,7 +24,7 @@ func healthy(s status.Snapshot) bool {
 // TestMustP1FailureIsNeverPassed fails one file under a live mirror: as long as that lasts it is not called healthy and the recovery
 // point stays before the change; when the cause is gone the trees become equal without anybody doing anything.
 func TestMustP1FailureIsNeverPassed(t *testing.T) {
-	p, _ := newPair(t, 1, 50)
+	p, _ := stormyPair(t, 1, 50)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var broken atomic.Bool
@@ -45,8 +45,9 @@ func TestMustP1FailureIsNeverPassed(t *testing.T) {
 			wrong = append(wrong, e.Snapshot)
 		}
 	}
+	began := time.Now()
 	live := p.Start(ctx, whole)
-	if err := live.Equal(ctx, time.Now()); err != nil {
+	if err := live.Equal(ctx, began); err != nil {
 		t.Fatal(err)
 	}
 	broken.Store(true)
@@ -77,7 +78,7 @@ func TestMustP1FailureIsNeverPassed(t *testing.T) {
 // TestMustP2NeverHealthyWhileDifferent freezes the secondary: while nothing is acknowledged the recovery point stays before the change,
 // the backlog shows, and it is not called healthy.
 func TestMustP2NeverHealthyWhileDifferent(t *testing.T) {
-	p, _ := newPair(t, 2, 50)
+	p, _ := stormyPair(t, 2, 50)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var frozen atomic.Pointer[chan struct{}]
@@ -94,8 +95,9 @@ func TestMustP2NeverHealthyWhileDifferent(t *testing.T) {
 			wrong.CompareAndSwap(nil, &e.Snapshot)
 		}
 	}
+	began := time.Now()
 	live := p.Start(ctx, whole)
-	if err := live.Equal(ctx, time.Now()); err != nil {
+	if err := live.Equal(ctx, began); err != nil {
 		t.Fatal(err)
 	}
 	thaw := make(chan struct{})
@@ -125,7 +127,7 @@ func TestMustP2NeverHealthyWhileDifferent(t *testing.T) {
 // command that makes no sense is refused.
 func TestMustP30Lifecycle(t *testing.T) {
 	for _, seed := range []uint64{1, 2, 3} {
-		p, s := newPair(t, seed, 50)
+		p, s := stormyPair(t, seed, 50)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		r := rand.New(rand.NewPCG(seed, 30))

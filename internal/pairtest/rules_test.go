@@ -20,8 +20,8 @@ import (
 	"georep/internal/worker"
 )
 
-// newPair makes a pair whose primary a storm has filled.
-func newPair(t *testing.T, seed uint64, steps int) (*pairtest.Pair, *treetest.Storm) {
+// stormyPair makes a pair whose primary a storm has filled.
+func stormyPair(t *testing.T, seed uint64, steps int) (*pairtest.Pair, *treetest.Storm) {
 	t.Helper()
 	p, err := pairtest.New(t.TempDir())
 	if err != nil {
@@ -72,7 +72,7 @@ func write(t *testing.T, path string, content []byte) {
 // TestRule3StateNotHistory applies everything again to a secondary that has it already, or has something later or earlier, because the
 // primary has lost all memory of what it did: that ends right, and no content travels for what is there.
 func TestRule3StateNotHistory(t *testing.T) {
-	p, s := newPair(t, 3, 300)
+	p, s := stormyPair(t, 3, 300)
 	mirror(t, p)
 	forget := func() {
 		t.Helper()
@@ -100,7 +100,7 @@ func TestRule3StateNotHistory(t *testing.T) {
 // TestRule4OneBadEntryStopsNothing lets every call fail that concerns some files, each with an errno of its own: they alone are named as
 // failing, everything else is there, and they follow when the cause is gone.
 func TestRule4OneBadEntryStopsNothing(t *testing.T) {
-	p, _ := newPair(t, 4, 100)
+	p, _ := stormyPair(t, 4, 100)
 	errnos := []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.ENOMEM, syscall.ENAMETOOLONG}
 	var bad []string
 	for _, e := range errnos {
@@ -148,7 +148,7 @@ func TestRule4OneBadEntryStopsNothing(t *testing.T) {
 
 // TestRule6NeverOutsideRoot puts symlinks in the way, on the secondary, of what is to be changed: what they point to stays as it is.
 func TestRule6NeverOutsideRoot(t *testing.T) {
-	p, _ := newPair(t, 6, 0)
+	p, _ := stormyPair(t, 6, 0)
 	outside := t.TempDir()
 	victim := filepath.Join(outside, "victim")
 	for _, dir := range []string{"d", "e"} {
@@ -197,11 +197,12 @@ func TestRule6NeverOutsideRoot(t *testing.T) {
 
 // TestRule10OneOwner starts a second mirror beside one that is running: with the same state, and with a state of its own.
 func TestRule10OneOwner(t *testing.T) {
-	p, s := newPair(t, 10, 50)
+	p, s := stormyPair(t, 10, 50)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	began := time.Now()
 	live := p.Start(ctx, whole)
-	if err := live.Equal(ctx, time.Now()); err != nil {
+	if err := live.Equal(ctx, began); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Run(ctx, 0); err == nil || !strings.Contains(err.Error(), "another georep mirrors this source") {
@@ -227,7 +228,7 @@ func whole() int64 { return 0 }
 
 // TestRule11ReaderSeesOldOrNew replaces a file again and again over connections that are cut, while somebody reads it.
 func TestRule11ReaderSeesOldOrNew(t *testing.T) {
-	p, _ := newPair(t, 11, 0)
+	p, _ := stormyPair(t, 11, 0)
 	const size, versions = 400_000, 12
 	version := func(n int) []byte { return bytes.Repeat([]byte{byte('a' + n)}, size) }
 	name := filepath.Join(p.Secondary, "f")
