@@ -211,7 +211,7 @@ const (
 func elusive(op change.Op, why hindrance, cause error) status.Failure {
 	if why == hindVanished {
 		f := unreadable(op, cause)
-		f.Error = "whenever it is to be read, it is another file (" + f.Error + ")"
+		f.Error = "whenever it is to be read, it is not what it was (" + f.Error + ")"
 		return f
 	}
 	return status.Failure{

@@ -189,7 +189,7 @@ func (s *source) Open(_ context.Context, at change.Place, o change.Object) (Cont
 	if s.tree[at].ID != o.ID {
 		return nil, fs.ErrNotExist
 	}
-	return &content{s: s, at: at, o: o, data: s.content[o.ID]}, nil
+	return &content{s: s, at: at, o: o, size: s.tree[at].Size, data: s.content[o.ID]}, nil
 }
 
 func (s *source) Again(places ...change.Place) {
@@ -221,6 +221,7 @@ type content struct {
 	s    *source
 	at   change.Place
 	o    change.Object
+	size int64
 	data []byte
 }
 
@@ -246,7 +247,7 @@ func (c *content) ReadAt(p []byte, off int64) (int, error) {
 func (c *content) Extents(size int64, fn func(off, n int64, hole bool) error) error {
 	return fn(0, size, false)
 }
-func (c *content) Size() int64  { return c.o.Size }
+func (c *content) Size() int64  { return c.size }
 func (c *content) Close() error { return nil }
 
 func (c *content) Unchanged() error {

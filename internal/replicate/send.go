@@ -224,9 +224,9 @@ func (e *Engine) sendInline(ctx context.Context, t *task, r *wire.Request, p Pee
 	if err := settle(ctx, t.d.Object.Ctime); err != nil {
 		return err
 	}
-	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
-	if err != nil {
-		return e.unread(ctx, t, err)
+	c, err := e.content(ctx, t)
+	if c == nil || err != nil {
+		return err
 	}
 	defer c.Close()
 	data := make([]byte, t.d.Object.Size)
@@ -312,11 +312,27 @@ func (e *Engine) opened(ctx context.Context, t *task) (*wire.Request, Content, e
 	if err := settle(ctx, t.d.Object.Ctime); err != nil {
 		return nil, nil, err
 	}
+	c, err := e.content(ctx, t)
+	return r, c, err
+}
+
+// errSize means that a file has been written to since it was observed.
+var errSize = errors.New("it has another size by now")
+
+// content opens a task's file; nothing without an error means that the task has ended here. What was read of a file that has another size
+// by now, under the size that it had, would be something that it never was; so it is observed again first.
+func (e *Engine) content(ctx context.Context, t *task) (Content, error) {
 	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
 	if err != nil {
-		return nil, nil, e.unread(ctx, t, err)
+		return nil, e.unread(ctx, t, err)
 	}
-	return r, c, nil
+	if c.Size() == t.d.Object.Size {
+		return c, nil
+	}
+	if err := c.Close(); err != nil {
+		return nil, e.unread(ctx, t, err)
+	}
+	return nil, e.skip(t, hindVanished, errSize)
 }
 
 // compare asks whether the secondary has the same content already, by hash.

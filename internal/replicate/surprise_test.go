@@ -232,6 +232,26 @@ func TestUnreadableContent(t *testing.T) {
 	})
 }
 
+// TestOtherSizeIsObservedAgain writes to a file between its observation and its reading: nothing is sent of the new content under the
+// old size.
+func TestOtherSizeIsObservedAgain(t *testing.T) {
+	run(t, func(w *world) {
+		at := w.source.put(in("a"), w.file(10, "old"))
+		w.source.see(at)
+		w.source.put(at, w.file(10, "new content"))
+		w.start()
+		w.settle()
+		if w.ledger.at(at).Count != 0 || w.j.index("again a", 0) < 0 {
+			t.Errorf("it is failing, or was not observed again: %q", w.j.after(0))
+		}
+		made := slices.DeleteFunc(w.sent(0), func(line string) bool { return line != "make a" })
+		if len(made) != 1 || !w.has("a") {
+			t.Errorf("sent %q", w.sent(0))
+		}
+		w.end()
+	})
+}
+
 // wrapped is an error as the source gives it.
 type wrapped struct{ errno syscall.Errno }
 
