@@ -127,6 +127,9 @@ type handler interface {
 // open opens the directory and claims it. ctx is the life of the agent, and quit ends it.
 func (s *settings) open(ctx context.Context, quit context.CancelCauseFunc, stderr io.Writer) (handler, error) {
 	if !s.readOnly {
+		if err := refuseNested(s.root); err != nil {
+			return nil, err
+		}
 		if err := makeRoot(s.root); err != nil {
 			return nil, err
 		}
@@ -154,6 +157,32 @@ func (s *settings) open(ctx context.Context, quit context.CancelCauseFunc, stder
 		}
 	}
 	return w, nil
+}
+
+// refuseNested gives an error when the directory lies in the copy of a mirror: that would remove it as soon as it looks there.
+func refuseNested(path string) error {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("find the destination: %w", err)
+	}
+	up, err := filepath.EvalSymlinks(filepath.Dir(absolute))
+	if real, there := filepath.EvalSymlinks(absolute); there == nil {
+		up, err = filepath.Dir(real), nil
+	}
+	if err != nil {
+		return nil // it does not exist, and cannot be made: that is told elsewhere
+	}
+	for {
+		// What may not be looked into is no copy that this account makes.
+		if _, err := os.Lstat(filepath.Join(up, apply.Reserved, apply.Marker)); err == nil {
+			return fmt.Errorf("the destination %s lies in %s, which is the destination of another mirror and would lose it: choose a directory outside", path, up)
+		}
+		next := filepath.Dir(up)
+		if next == up {
+			return nil
+		}
+		up = next
+	}
 }
 
 // makeRoot makes the directory if it is missing.

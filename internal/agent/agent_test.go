@@ -263,6 +263,32 @@ func TestSessionsDoNotMix(t *testing.T) {
 	}
 }
 
+func TestCopiesDoNotNest(t *testing.T) {
+	root := t.TempDir()
+	one := connect(t, start(t, "--root", root, "--session", "one"))
+	if res, err := one.Bind(context.Background(), "one", false); err != nil || !res.Bound {
+		t.Fatal(res, err)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "a/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	outside := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Join(root, "a/b"), outside); err != nil {
+		t.Fatal(err)
+	}
+	for _, inside := range []string{"a/b", "a/new"} {
+		if said, err := start(t, "--root", filepath.Join(root, inside), "--session", "two").end(t); err == nil || !strings.Contains(said, "choose a directory outside") {
+			t.Errorf("in %s: %v, %s", inside, err, said)
+		}
+	}
+	if said, err := start(t, "--root", outside, "--session", "two").end(t); err == nil || !strings.Contains(said, "choose a directory outside") {
+		t.Errorf("through a symlink: %v, %s", err, said)
+	}
+	if _, err := os.Stat(filepath.Join(root, "a/new")); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the directory was made:", err)
+	}
+}
+
 func TestSessionOfBindCounts(t *testing.T) {
 	root := t.TempDir()
 	ctx := context.Background()
