@@ -59,6 +59,17 @@ func (w *world) report(e status.Event) {
 	}
 }
 
+func (w *world) eventsOf(kind status.EventKind) (out []status.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.events {
+		if e.Kind == kind {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
 // run runs a test in a bubble of time that ends with the engine.
 func run(t *testing.T, f func(w *world)) {
 	t.Helper()
