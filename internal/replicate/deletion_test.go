@@ -81,7 +81,7 @@ func TestGuardCountsWithinItsWindow(t *testing.T) {
 	}
 }
 
-// TestGuardWeighsTrees removes one name that takes many with it, and one of several names of a file, which takes nothing.
+// TestGuardWeighsTrees removes one of several names of many files, which takes nothing, and then one name that takes many entries with it.
 func TestGuardWeighsTrees(t *testing.T) {
 	run(t, func(w *world) {
 		w.o.Guard = Guard{Percent: 25, Entries: 5}
@@ -90,16 +90,19 @@ func TestGuardWeighsTrees(t *testing.T) {
 		for i := range uint64(30) {
 			w.both(change.Place{Dir: objectID(10), Name: fmt.Sprint(i)}, w.file(1000+i, "x"))
 		}
-		linked := w.both(in("linked"), w.file(11, "x"))
-		w.both(in("other"), w.file(11, "x"))
-		w.absent(linked)
+		var linked []change.Place
+		for i := range uint64(30) {
+			linked = append(linked, w.both(in(fmt.Sprint("linked", i)), w.file(2000+i, "x")))
+			w.both(in(fmt.Sprint("other", i)), w.file(2000+i, "x"))
+		}
+		w.absent(linked...)
 		w.start()
 		w.settle()
 		w.wantHalted(false)
 		w.absent(d)
 		w.settle()
 		w.wantHalted(true)
-		if !w.has("d", "29") || w.has("linked") {
+		if !w.has("d", "29") || w.has("linked29") {
 			t.Errorf("sent %q", w.sent(0))
 		}
 		if n := w.snapshot().HeldDeletions; n != 31 {
