@@ -61,6 +61,7 @@ type Declaration struct {
 	From   Place   // Link, Move
 	Sec    ID      // identity that the secondary must find: at From for Link and Move, at At for Set, Write, Drop and Times
 	Over   ID      // Make, Link: identity of the occupant of At that may be replaced; zero: At must be free
+	Seen   Place   // Write: where the primary has the file now, when that is not At; the zero Place: it is At
 	Names  []Place // Write, Set: the other acknowledged names of the object, which shows its new state under each of them
 	Object Object  // the state that the object shall have; for Drop only Kind and ID
 	// Unknown says that At holds something that nobody declared: it may be replaced as a whole.
@@ -69,6 +70,14 @@ type Declaration struct {
 	Checksum bool
 	// After lists declarations of the same plan, by position, that must be applied before this one is sent.
 	After []int
+}
+
+// Observed is the place at which the primary has what the declaration speaks of.
+func (d *Declaration) Observed() Place {
+	if d.Seen.IsRoot() {
+		return d.At
+	}
+	return d.Seen
 }
 
 // Status is how a declaration ended.

@@ -106,6 +106,7 @@ func (p *planner) buildRest() error {
 
 func (p *planner) buildOne(id change.ID, t *thing) error {
 	links := []int{}
+	written := p.writeFirst(id, t)
 	for _, at := range t.at {
 		if has(t.acked, at) {
 			continue
@@ -122,6 +123,10 @@ func (p *planner) buildOne(id change.ID, t *thing) error {
 		switch {
 		case len(t.acked) > 0:
 			d.From, d.Sec = t.from, t.entry.Sec
+			if written >= 0 {
+				d.Sec = change.ID{} // that of the new file, which is not known yet
+				d.After = append(d.After, written)
+			}
 			links = append(links, declare(&p.plan.Build, d))
 		case t.build >= 0:
 			d.From = t.at[0]
@@ -135,30 +140,61 @@ func (p *planner) buildOne(id change.ID, t *thing) error {
 			t.build = declare(&p.plan.Build, d)
 		}
 	}
-	if len(t.acked) > 0 {
+	if len(t.acked) > 0 && written < 0 {
 		p.update(id, t, links)
 	}
 	return nil
 }
 
+// contentDiffers says whether the secondary's content of an acknowledged file is, or may be, another.
+func contentDiffers(t *thing) bool {
+	o, e := t.seen.Object, t.entry
+	return o.Kind == change.File && (o.Size != e.Size || o.Mtime != e.Mtime || t.seen.Content || e.Racy)
+}
+
+// writeFirst writes a file that is to get further names under one that it has, and gives the position of that: a reader of the
+// new names must not see what the file held when it had another. -1: nothing is to be written, or nothing linked.
+func (p *planner) writeFirst(id change.ID, t *thing) int {
+	if len(t.acked) == 0 || !contentDiffers(t) {
+		return -1
+	}
+	further := false
+	for _, at := range t.at {
+		further = further || !has(t.acked, at)
+	}
+	if !further {
+		return -1
+	}
+	return p.write(id, t, t.from, t.acked)
+}
+
+// write declares the content of a file, at one place and for all the others that are still its own.
+func (p *planner) write(id change.ID, t *thing, at change.Place, others []change.Place) int {
+	o, e := t.seen.Object, t.entry
+	d := change.Declaration{Op: change.Write, At: at, Sec: e.Sec, Object: o, After: p.parents(at), Checksum: o.Size == e.Size && o.Mtime == e.Mtime}
+	if !has(t.at, at) {
+		d.Seen = t.at[0]
+	}
+	for _, n := range others {
+		_, gone := p.absent[n]
+		if n != at && n.Dir != change.StashID && !gone && !p.taken(n, id) && !has(d.Names, n) {
+			d.Names = append(d.Names, n)
+			p.touch(n)
+		}
+	}
+	p.touch(at)
+	return declare(&p.plan.Build, d)
+}
+
 // update brings content and attributes of an acknowledged object up to date, once for all its names.
 func (p *planner) update(id change.ID, t *thing, links []int) {
 	o, e := t.seen.Object, t.entry
-	content := o.Kind == change.File && (o.Size != e.Size || o.Mtime != e.Mtime || t.seen.Content || e.Racy)
 	at := t.at[0]
 	d := change.Declaration{At: at, Sec: e.Sec, Object: o, After: append(links, p.parents(at)...)}
 	switch {
-	case content:
-		d.Op = change.Write
-		d.Checksum = o.Size == e.Size && o.Mtime == e.Mtime
-		for _, n := range append(append([]change.Place{}, t.at[1:]...), t.acked...) {
-			_, gone := p.absent[n]
-			if n != at && n.Dir != change.StashID && !gone && !p.taken(n, id) && !has(d.Names, n) {
-				d.Names = append(d.Names, n)
-				p.touch(n)
-			}
-		}
-		p.touch(at)
+	case contentDiffers(t):
+		p.write(id, t, at, t.acked) // no name is new: see writeFirst
+		return
 	case attrsDiffer(o, e):
 		d.Op = change.Set
 		for _, n := range t.acked {

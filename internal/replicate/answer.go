@@ -72,14 +72,14 @@ func (e *Engine) failed(t *task, f status.Failure) error {
 	var again []change.Place
 	for _, n := range behind {
 		if n.d.Object.ID != t.d.Object.ID {
-			again = append(again, n.d.At)
+			again = append(again, n.d.Observed())
 			continue
 		}
 		g := f
 		e.mu.Lock()
-		g.Op, g.Path = n.d.Op.String(), e.pathOf(n.d.At)
+		g.Op, g.Path = n.d.Op.String(), e.pathOf(n.d.Observed())
 		e.mu.Unlock()
-		if err := e.fail(n.d.At, g); err != nil {
+		if err := e.fail(n.d.Observed(), g); err != nil {
 			return err
 		}
 	}
@@ -119,7 +119,7 @@ func (e *Engine) takeBehind() []*task {
 func places(ts []*task) []change.Place {
 	out := make([]change.Place, len(ts))
 	for i, t := range ts {
-		out[i] = t.d.At
+		out[i] = t.d.Observed()
 	}
 	return out
 }
@@ -223,8 +223,8 @@ func elusive(op change.Op, why hindrance, cause error) status.Failure {
 // skip ends a task that cannot be sent, and sees to it that its place is observed again, by itself or with its directory. cause may be nil.
 func (e *Engine) skip(t *task, why hindrance, cause error) error {
 	e.mu.Lock()
-	alone := why == hindElsewhere || why == hindVanished
-	if alone && e.surprised1(t.d.At) > surprisesMax {
+	alone := why == hindElsewhere || why == hindVanished || t.d.Observed() != t.d.At
+	if alone && e.surprised1(t.d.Observed()) > surprisesMax {
 		e.mu.Unlock()
 		return e.failed(t, elusive(t.d.Op, why, cause))
 	}
@@ -237,11 +237,11 @@ func (e *Engine) skip(t *task, why hindrance, cause error) error {
 	var again []change.Place
 	for _, n := range behind {
 		if alone || why == hindMissing || n.d.At.Dir != t.d.At.Dir {
-			again = append(again, n.d.At)
+			again = append(again, n.d.Observed())
 		}
 	}
 	if alone {
-		again = append(again, t.d.At)
+		again = append(again, t.d.Observed())
 	}
 	e.again(again...)
 	return nil
@@ -297,7 +297,7 @@ func (e *Engine) surprised(t *task) error {
 		return e.skip(t, hindMissing, nil) // another object is in its place still: who could not change that has said so
 	}
 	e.mu.Lock()
-	again := e.surprised1(t.d.At)
+	again := e.surprised1(t.d.Observed())
 	if again > surprisesMax {
 		e.mu.Unlock()
 		return e.failed(t, status.Failure{
@@ -310,6 +310,9 @@ func (e *Engine) surprised(t *task) error {
 	behind := e.conclude(t, true)
 	e.mu.Unlock()
 	e.nudge()
+	if t.d.Observed() != t.d.At {
+		behind = append(behind, t) // comparing the directories that are looked at would not show it
+	}
 	e.again(places(behind)...)
 	return nil
 }
@@ -337,7 +340,7 @@ func (e *Engine) applied(t *task, res change.Result) error {
 	}
 	defer e.release()
 	e.applied1(t)
-	delete(e.surprisesIn, t.d.At)
+	delete(e.surprisesIn, t.d.Observed())
 	if made := t.d.Object.Kind == change.Dir && (t.d.Op == change.Make || t.d.Op == change.Adopt); e.lost[t.d.Object.ID] || made && e.treesGone {
 		delete(e.lost, t.d.Object.ID)
 		e.rescan(t.d.Object.ID)
@@ -351,11 +354,11 @@ func (e *Engine) applied(t *task, res change.Result) error {
 	e.again(places(behind)...)
 	switch {
 	case f != nil:
-		return e.fail(t.d.At, *f)
+		return e.fail(t.d.Observed(), *f)
 	case t.d.Op == change.Link && t.d.At.Dir == change.StashID, part, t.d.Op == change.Times:
 		return nil // a directory's times may be those of the store, which has not what failed
 	}
-	return e.healed(t.d.At)
+	return e.healed(t.d.Observed())
 }
 
 // partial says whether what is at a task's place lacks its owner or attributes, and gives the failure if that is this answer's

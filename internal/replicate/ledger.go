@@ -209,7 +209,10 @@ func (e *Engine) planned(d *change.Declaration) (*status.PlannedChange, []Effect
 // needed for fails by itself.
 func onLedger(d *change.Declaration) (at change.Place, ok bool) {
 	if d.At.Dir != change.StashID || d.Op == change.Drop {
-		return d.At, true
+		return d.Observed(), true
+	}
+	if !d.Seen.IsRoot() {
+		return d.Seen, true
 	}
 	return d.From, d.From.Dir != change.StashID
 }

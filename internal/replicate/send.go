@@ -105,6 +105,12 @@ func (e *Engine) request(t *task) (*wire.Request, hindrance, error) {
 	switch d.Op {
 	case change.Link, change.Move:
 		return e.requestFrom(r, d)
+	case change.Drop:
+		// What is there may have got new content, and so another identity, since this was planned.
+		if cur, ok, err := e.over.Get(d.At); err != nil || ok && cur.ID == d.Object.ID {
+			r.Sec = cur.Sec
+			return r, hindNone, err
+		}
 	case change.Set, change.Times:
 		if !r.Sec.IsZero() || d.At.IsRoot() {
 			break
@@ -322,7 +328,7 @@ var errSize = errors.New("it has another size by now")
 // content opens a task's file; nothing without an error means that the task has ended here. What was read of a file that has another size
 // by now, under the size that it had, would be something that it never was; so it is observed again first.
 func (e *Engine) content(ctx context.Context, t *task) (Content, error) {
-	c, err := e.o.Source.Open(ctx, t.d.At, t.d.Object)
+	c, err := e.o.Source.Open(ctx, t.d.Observed(), t.d.Object)
 	if err != nil {
 		return nil, e.unread(ctx, t, err)
 	}

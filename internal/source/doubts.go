@@ -93,3 +93,18 @@ func (d *doubts) settle(ticket uint64, after time.Time) (left []doubt, bound tim
 	}
 	return left, bound
 }
+
+// takeDoubt says whether an object is in doubt, by whatever event, and forgets that.
+func (v *Volume) takeDoubt(id change.ID) (doubt, bool) {
+	n, ok := v.doubts.take(id)
+	other, too := v.strangers.take(id)
+	return doubt{ticket: max(n.ticket, other.ticket), content: n.content || other.content}, ok || too
+}
+
+// hasDoubt says whether an object is in doubt, by whatever event.
+func (v *Volume) hasDoubt(id change.ID) (doubt, bool) {
+	if n, ok := v.doubts.has(id); ok {
+		return n, true
+	}
+	return v.strangers.has(id)
+}

@@ -166,7 +166,7 @@ func (w *fanotifyWatch) event(e fanotify.Event) {
 	if fromInside {
 		w.v.pending.add(change.Place{Dir: from, Name: e.Name}, l)
 	} else if !e.IsDir && (e.Content || e.Attrib) {
-		w.nameless(e, 2)
+		w.nameless(e, 1) // somebody may have opened it by that name long ago: even the only name that it has may be in the tree now
 	}
 	if e.Renamed {
 		w.renamed(e, fromInside)
@@ -182,6 +182,10 @@ func (w *fanotifyWatch) doubt(e fanotify.Event, content, find bool) {
 	n.ticket, n.since = w.v.pending.moment()
 	if find {
 		n.handle = e.Target
+	}
+	if !find {
+		w.v.strangers.add(e.Target, n) // most are not in the tree at all: when there is no room, only those are forgotten
+		return
 	}
 	if !w.v.doubts.add(e.Target, n) {
 		w.v.lose()
@@ -248,6 +252,7 @@ func (v *Volume) pursue(ticket uint64, now time.Time, waiting bool) (settled boo
 	if waiting {
 		after = now.Add(-2 * lazyDelay)
 	}
+	v.strangers.settle(ticket, after)
 	left, bound := v.doubts.settle(ticket, after)
 	found := 0
 	for _, n := range left {

@@ -327,7 +327,7 @@ func (v *Volume) takeChunk(b *Batch, c scan.Chunk) error {
 			}
 		} else {
 			v.relink(o.At, &o.Object)
-			if doubt, doubted := v.doubts.has(o.Object.ID); doubted {
+			if doubt, doubted := v.hasDoubt(o.Object.ID); doubted {
 				v.pending.add(o.At, look{content: doubt.content, follow: true}) // it may have changed since the walker saw it
 			}
 		}

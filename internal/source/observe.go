@@ -312,7 +312,7 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 		k.v.unread.delete(h)
 		l.deep = true
 	}
-	doubt, doubted := k.v.doubts.take(o.ID)
+	doubt, doubted := k.v.takeDoubt(o.ID)
 	if doubted && doubt.ticket > ticket {
 		k.v.pending.add(at, look{content: doubt.content, follow: true}) // it changed since it was looked at, perhaps under another name
 	}

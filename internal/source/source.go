@@ -162,25 +162,26 @@ type Volume struct {
 	running sync.WaitGroup
 	failure chan error // why a goroutine ended; capacity 2
 
-	unread   *recent[uint64, struct{}]          // places that could not be looked at, hashed: what is below them, if anything, was not compared
-	troubled *recent[change.ID, struct{}]       // directories that could not be listed
-	known    *recent[change.ID, struct{}]       // directories that were handed out and scanned
-	away     *recent[change.ID, struct{}]       // directories that were moved out of the tree
-	doubts   doubts                             // objects that were written to and not looked at since
-	mounts   *recent[string, struct{}]          // paths of other file systems that were spoken of
-	handed   *recent[uint64, struct{}]          // places that were handed out, hashed
-	links    *recent[change.ID, []change.Place] // names of objects with several that were handed out
-	linkAt   *recent[uint64, change.ID]         // objects of those, by the hash of the place
-	looked   *recent[uint64, uint64]            // places, hashed, that were looked at while something was compared, and when (as Fresh counts)
-	placed   *recent[change.ID, uint64]         // directories that were handed out, and when they were seen
-	seed     maphash.Seed                       // of those hashes
-	want     atomic.Int32                       // a pass that is due: wantNone, wantPass or wantDoubt
-	passing  atomic.Bool                        // a pass is running, or its end has not been dealt with
-	blind    atomic.Bool                        // since the begin of the last pass that has ended, a directory could not be watched
-	blinded  atomic.Bool                        // the same, since the begin of the pass that runs, or ran last
-	stopped  <-chan struct{}                    // closed by Close
-	notes    chan string                        // for Batch.Note; capacity 4
-	next     nextState                          // of Next alone
+	unread    *recent[uint64, struct{}]          // places that could not be looked at, hashed: what is below them, if anything, was not compared
+	troubled  *recent[change.ID, struct{}]       // directories that could not be listed
+	known     *recent[change.ID, struct{}]       // directories that were handed out and scanned
+	away      *recent[change.ID, struct{}]       // directories that were moved out of the tree
+	doubts    doubts                             // objects that were written to and not looked at since
+	strangers doubts                             // the same by events that told no name in the tree
+	mounts    *recent[string, struct{}]          // paths of other file systems that were spoken of
+	handed    *recent[uint64, struct{}]          // places that were handed out, hashed
+	links     *recent[change.ID, []change.Place] // names of objects with several that were handed out
+	linkAt    *recent[uint64, change.ID]         // objects of those, by the hash of the place
+	looked    *recent[uint64, uint64]            // places, hashed, that were looked at while something was compared, and when (as Fresh counts)
+	placed    *recent[change.ID, uint64]         // directories that were handed out, and when they were seen
+	seed      maphash.Seed                       // of those hashes
+	want      atomic.Int32                       // a pass that is due: wantNone, wantPass or wantDoubt
+	passing   atomic.Bool                        // a pass is running, or its end has not been dealt with
+	blind     atomic.Bool                        // since the begin of the last pass that has ended, a directory could not be watched
+	blinded   atomic.Bool                        // the same, since the begin of the pass that runs, or ran last
+	stopped   <-chan struct{}                    // closed by Close
+	notes     chan string                        // for Batch.Note; capacity 4
+	next      nextState                          // of Next alone
 }
 
 // New begins to observe. ctx bounds the start only; Close ends everything. With Events Fanotify or Inotify an error of it is
