@@ -56,10 +56,18 @@ func (s *source) stir() {
 	}
 }
 
-// hand hands out a batch.
+// hand hands out a batch, after which the source says that it has caught up.
 func (s *source) hand(b Batch) {
 	s.mu.Lock()
-	s.batches, s.told = append(s.batches, b), false
+	s.told = false
+	s.mu.Unlock()
+	s.handOnly(b)
+}
+
+// handOnly hands out a batch and says nothing after it.
+func (s *source) handOnly(b Batch) {
+	s.mu.Lock()
+	s.batches = append(s.batches, b)
 	s.mu.Unlock()
 	s.stir()
 }

@@ -158,9 +158,9 @@ func TestCaughtUpWaitsForWhatWasAskedFor(t *testing.T) {
 				return
 			}
 			// The loop takes the first of these, and calls Next again; the second comes before what is asked for is queued.
-			w.source.hand(Batch{})
+			w.source.handOnly(Batch{})
 			w.source.awaitNext(3)
-			w.source.hand(Batch{CaughtUp: true, At: time.Now()})
+			w.source.handOnly(Batch{CaughtUp: true, At: time.Now()})
 		}
 		w.source.see(w.source.put(in("a"), w.file(10, "a")))
 		w.source.told = true // it says that it has caught up when this test makes it say so
