@@ -70,13 +70,9 @@ func (l *Ledger) countAll() error {
 // Count is how many places are listed.
 func (l *Ledger) Count() int64 { return l.count.Load() }
 
-// Fail lists a failure, or that one more attempt failed. Of f, Count and the times are not read: the ledger fills them in.
-func (l *Ledger) Fail(at change.Place, f Failure) error {
-	return l.FailAll([]Item{{At: at, Failure: f}})
-}
-
-// FailAll is Fail for many in one durable transaction.
-func (l *Ledger) FailAll(items []Item) error {
+// Fail lists failures in their order, or that one more attempt failed, in one durable transaction. Of each, Count and the times are not
+// read: the ledger fills them in.
+func (l *Ledger) Fail(items ...Item) error {
 	if len(items) == 0 {
 		return nil
 	}
@@ -85,7 +81,7 @@ func (l *Ledger) FailAll(items []Item) error {
 	err := l.store.Write(func(tx *bbolt.Tx) error {
 		added = 0
 		for i := range items {
-			fresh, err := l.fail(tx, items[i].At, items[i].Failure, now)
+			fresh, err := l.fail(tx, items[i].At, &items[i].Failure, now)
 			if err != nil {
 				return err
 			}
@@ -102,7 +98,7 @@ func (l *Ledger) FailAll(items []Item) error {
 	return nil
 }
 
-func (l *Ledger) fail(tx *bbolt.Tx, at change.Place, f Failure, now time.Time) (fresh bool, err error) {
+func (l *Ledger) fail(tx *bbolt.Tx, at change.Place, f *Failure, now time.Time) (fresh bool, err error) {
 	failures, due := tx.Bucket(bucketFailures), tx.Bucket(bucketDue)
 	key := placeKey(at)
 	before, fresh := Failure{First: now}, true
@@ -118,7 +114,7 @@ func (l *Ledger) fail(tx *bbolt.Tx, at change.Place, f Failure, now time.Time) (
 	f.First, f.Last = before.First, now
 	f.Count = before.Count + min(1, math.MaxUint32-before.Count)
 	f.Next = now.Add(l.delay(f.Count))
-	if err := failures.Put(key, encodeFailure(&f)); err != nil {
+	if err := failures.Put(key, encodeFailure(f)); err != nil {
 		return false, err
 	}
 	return fresh, due.Put(dueKey(f.Next, key), nil)

@@ -67,27 +67,22 @@ func (e *Engine) failed(t *task, f status.Failure) error {
 	defer e.release()
 	at, listed := onLedger(&t.d)
 	f.Path = e.pathOf(at)
-	behind := e.conclude(t, true)
-	e.mu.Unlock()
 	var again []change.Place
-	for _, n := range behind {
+	for _, n := range e.conclude(t, true) {
 		if n.d.Object.ID != t.d.Object.ID {
 			again = append(again, n.d.Observed())
 			continue
 		}
 		g := f
-		e.mu.Lock()
 		g.Op, g.Path = n.d.Op.String(), e.pathOf(n.d.Observed())
-		e.mu.Unlock()
-		if err := e.fail(n.d.Observed(), g); err != nil {
-			return err
-		}
+		e.fail(n.d.Observed(), g)
 	}
+	if listed {
+		e.fail(at, f)
+	}
+	e.mu.Unlock()
 	e.again(again...)
-	if !listed {
-		return nil
-	}
-	return e.fail(at, f)
+	return nil
 }
 
 // conclude ends a task and gives those that were skipped for it or others. Until release is called no batch counts as ended,
@@ -346,34 +341,33 @@ func (e *Engine) applied(t *task, res change.Result) error {
 		e.rescan(t.d.Object.ID)
 	}
 	behind := e.conclude(t, false)
-	part, f, err := e.partial(t, &res)
+	part, err := e.partial(t, &res)
 	e.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	e.again(places(behind)...)
 	switch {
-	case f != nil:
-		return e.fail(t.d.Observed(), *f)
 	case t.d.Op == change.Link && t.d.At.Dir == change.StashID, part, t.d.Op == change.Times:
 		return nil // a directory's times may be those of the store, which has not what failed
 	}
 	return e.healed(t.d.Observed())
 }
 
-// partial says whether what is at a task's place lacks its owner or attributes, and gives the failure if that is this answer's
+// partial says whether what is at a task's place lacks its owner or attributes, and notes the failure if that is this answer's
 // news. Called with mu held.
-func (e *Engine) partial(t *task, res *change.Result) (part bool, f *status.Failure, err error) {
+func (e *Engine) partial(t *task, res *change.Result) (bool, error) {
 	if res.Errno != 0 {
-		failure := failureOf(t, res)
-		failure.Op, failure.Path = change.Set.String(), e.pathOf(t.d.At)
-		return true, &failure, nil
+		f := failureOf(t, res)
+		f.Op, f.Path = change.Set.String(), e.pathOf(t.d.At)
+		e.fail(t.d.Observed(), f)
+		return true, nil
 	}
 	if len(e.failing) == 0 {
-		return false, nil, nil
+		return false, nil
 	}
 	now, ok, err := e.over.Get(t.d.At)
-	return ok && now.UID == ownerUnset, nil, err
+	return ok && now.UID == ownerUnset, err
 }
 
 // ownerUnset is the owner that the store notes for an object whose owner or attributes the secondary could not set: no object

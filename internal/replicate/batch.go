@@ -6,7 +6,6 @@ import (
 
 	"georep/internal/change"
 	"georep/internal/plan"
-	"georep/internal/status"
 )
 
 // task is one declaration on its way.
@@ -377,42 +376,15 @@ func (e *Engine) lay(b *batch, f Effect) {
 
 // problems notes what the source could not read.
 func (e *Engine) problems(ps []Problem) error {
+	if len(ps) == 0 {
+		return nil
+	}
+	e.mu.Lock()
 	for _, p := range ps {
-		if err := e.fail(p.At, p.Failure); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fail notes a failing entry durably and tells the operator.
-func (e *Engine) fail(at change.Place, f status.Failure) error {
-	e.mu.Lock()
-	a := e.failing[at]
-	if a == nil && len(e.failing) < failingMax {
-		a = &attempts{}
-		e.failing[at] = a
-	}
-	switch {
-	case a == nil:
-	case f.Errno != 0:
-		a.why = f
-	case a.why.Errno != 0:
-		f = a.why // that it does not get better says less than what began it
+		e.fail(p.At, p.Failure)
 	}
 	e.mu.Unlock()
-	full, err := e.o.Ledger.Fail(at, f)
-	if err != nil {
-		return err
-	}
-	e.mu.Lock()
-	if a != nil {
-		a.next = full.Next
-	}
-	e.mu.Unlock()
-	e.report(status.Event{Kind: status.EntryFailed, Failure: &full})
-	e.nudge()
-	return nil
+	return e.list()
 }
 
 // settleDone counts what needs nothing, and clears it from the ledger.

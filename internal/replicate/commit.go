@@ -53,6 +53,9 @@ func (e *Engine) commit(ctx context.Context, group []*batch) error {
 			return &PeerError{"sync the destination", err}
 		}
 	}
+	if err := e.list(); err != nil { // what failed of the batches is not passed over
+		return err
+	}
 	if err := e.o.Store.Commit(gens, effects, mark); err != nil {
 		return fmt.Errorf("note what was acknowledged: %w", err)
 	}

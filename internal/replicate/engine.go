@@ -64,6 +64,8 @@ type Engine struct {
 	turn      atomic.Uint64              // of the connections, to stream content
 	stats     counters
 	failing   map[change.Place]*attempts // a copy of the ledger's keys, at most failingMax
+	unlisted  []Failing                  // failures that wait to be written into the ledger, see list
+	listing   map[change.Place]int       // their places, and those that are being written
 	halted    string
 	recent    []deletion
 	sweep     *sweep
@@ -86,6 +88,7 @@ type Engine struct {
 	leaving    atomic.Bool // what is not sent yet is left out
 	finished   chan *batch
 	wake       chan struct{}
+	lister     sync.Mutex // of who writes failures into the ledger; taken before mu
 	reporter   sync.Mutex
 }
 
@@ -97,7 +100,7 @@ func New(o Options) *Engine {
 		o: o, seed: binary.LittleEndian.Uint64(b[:]),
 		over: newOverlay(o.Store), dirs: map[change.ID]whereabouts{}, making: map[change.ID]*task{}, makingAt: map[change.Place]*task{}, settles: map[change.ID]int{},
 		places: map[change.Place]int{}, ids: map[change.ID]int{}, touched: map[change.ID]int{},
-		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, blind: map[change.Place]change.ID{}, ready: newQueue(), bulk: newQueue(), small: newQueue(), failing: map[change.Place]*attempts{}, strayed: map[change.ID]int{},
+		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, blind: map[change.Place]change.ID{}, ready: newQueue(), bulk: newQueue(), small: newQueue(), failing: map[change.Place]*attempts{}, listing: map[change.Place]int{}, strayed: map[change.ID]int{},
 		halted: o.Guard.Halted, finished: make(chan *batch, 2*maxOpen), wake: make(chan struct{}, 1), started: time.Now(),
 	}
 	e.cond = sync.NewCond(&e.mu)
@@ -158,6 +161,9 @@ func (e *Engine) Run(ctx context.Context) (Outcome, error) {
 	err := group.Wait()
 	if errors.Is(err, errStopped) {
 		err = nil
+	}
+	if listed := e.list(); listed != nil { // of batches that were not committed, too
+		err = errors.Join(err, listed)
 	}
 	snap := e.snapshot()
 	e.mu.Lock()

@@ -272,19 +272,27 @@ type ledger struct {
 	j  *journal
 	mu sync.Mutex
 	in map[change.Place]status.Failure
+
+	writes int // transactions with failures
 }
 
 func newLedger(j *journal) *ledger { return &ledger{j: j, in: map[change.Place]status.Failure{}} }
 
-func (l *ledger) Fail(at change.Place, f status.Failure) (status.Failure, error) {
+func (l *ledger) Fail(items []Failing) error {
 	l.mu.Lock()
-	f.Count = l.in[at].Count + 1
-	f.Last = time.Now()
-	f.Next = f.Last.Add(time.Second << min(f.Count-1, 9))
-	l.in[at] = f
+	l.writes++
+	for i := range items {
+		f := &items[i].Failure
+		f.Count = l.in[items[i].At].Count + 1
+		f.Last = time.Now()
+		f.Next = f.Last.Add(time.Second << min(f.Count-1, 9))
+		l.in[items[i].At] = *f
+	}
 	l.mu.Unlock()
-	l.j.add("failed %s", f.Path)
-	return f, nil
+	for i := range items {
+		l.j.add("failed %s", items[i].Path)
+	}
+	return nil
 }
 
 func (l *ledger) Healed(at change.Place) (status.Failure, bool, error) {

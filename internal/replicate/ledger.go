@@ -22,18 +22,76 @@ type attempts struct {
 	why     status.Failure // the last that had an errno
 }
 
+// fail notes a failing entry. It is in the ledger with the next call of list: before the batch that it is of is noted as done, if mu
+// was not released since the task ended. So many failures make one transaction. Called with mu held.
+func (e *Engine) fail(at change.Place, f status.Failure) {
+	a := e.failing[at]
+	if a == nil && len(e.failing) < failingMax {
+		a = &attempts{}
+		e.failing[at] = a
+	}
+	switch {
+	case a == nil:
+	case f.Errno != 0:
+		a.why = f
+	case a.why.Errno != 0:
+		f = a.why // that it does not get better says less than what began it
+	}
+	e.unlisted = append(e.unlisted, Failing{at, f})
+	e.listing[at]++
+}
+
+// list writes the failures that were noted into the ledger, durably and at once, and tells the operator. What another goroutine is
+// writing is in the ledger as well when it returns.
+func (e *Engine) list() error {
+	e.lister.Lock()
+	defer e.lister.Unlock()
+	e.mu.Lock()
+	items := e.unlisted
+	e.unlisted = nil
+	e.mu.Unlock()
+	if len(items) == 0 {
+		return nil
+	}
+	if err := e.o.Ledger.Fail(items); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	for i := range items {
+		at := items[i].At
+		if e.listing[at]--; e.listing[at] <= 0 {
+			delete(e.listing, at)
+		}
+		if a := e.failing[at]; a != nil {
+			a.next = items[i].Next
+		}
+	}
+	e.mu.Unlock()
+	for i := range items {
+		e.report(status.Event{Kind: status.EntryFailed, Failure: &items[i].Failure})
+	}
+	e.nudge()
+	return nil
+}
+
 // healed clears a place from the ledger.
 func (e *Engine) healed(at change.Place) error {
 	e.mu.Lock()
-	if _, blind := e.blind[at]; blind {
+	blind, err := e.stillBlind(at)
+	if blind || err != nil {
 		e.mu.Unlock()
-		return nil
+		return err
 	}
-	is := e.failing[at] != nil || len(e.failing) >= failingMax
+	is, unlisted := e.failing[at] != nil || len(e.failing) >= failingMax, e.listing[at] > 0
 	delete(e.failing, at)
 	e.mu.Unlock()
 	if !is {
 		return nil
+	}
+	if unlisted { // it failed before: that must not be written after this
+		if err := e.list(); err != nil {
+			return err
+		}
 	}
 	f, was, err := e.o.Ledger.Healed(at)
 	if err == nil && was {

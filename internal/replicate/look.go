@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -149,26 +150,58 @@ func (e *Engine) looked(l *looker) error {
 	if l.gone && l.placed {
 		e.suspect[l.at.Dir] = true
 	}
-	if l.placed {
-		delete(e.blind, l.at)
-	}
+	left := e.notBlind(l.id)
 	e.mu.Unlock()
 	e.rescan(l.id)
-	if l.placed && !l.gone {
-		e.again(l.at) // its own state as well, of which comparing its entries says nothing
+	if l.placed && !l.gone && !slices.Contains(left, l.at) {
+		left = append(left, l.at) // its own state as well, of which comparing its entries says nothing
 	}
+	e.again(left...)
 	return nil
 }
 
 // lookBlind notes that a directory cannot be listed: nothing is sent there until it can.
 func (e *Engine) lookBlind(l *looker) error {
-	e.mu.Lock()
-	e.blind[l.at] = l.id
-	path := e.pathOf(l.at)
-	e.mu.Unlock()
-	f := status.Failure{Path: path, Op: "look", Call: "getdents64", Errno: int(l.blind.Errno), Error: l.blind.Detail, Side: status.Destination}
+	f := status.Failure{Op: "look", Call: "getdents64", Errno: int(l.blind.Errno), Error: l.blind.Detail, Side: status.Destination}
 	f.Hint = status.Hint(f.Errno, f.Side, f.Call)
-	return e.fail(l.at, f)
+	e.mu.Lock()
+	left := e.notBlind(l.id)
+	left = slices.DeleteFunc(left, func(at change.Place) bool { return at == l.at })
+	e.blind[l.at] = l.id
+	f.Path = e.pathOf(l.at)
+	e.fail(l.at, f)
+	e.mu.Unlock()
+	e.again(left...)
+	return e.list()
+}
+
+// notBlind forgets that a directory could not be looked at, and gives the places under which the ledger has it: when these are
+// observed again they heal, or fail for a reason of their own. Called with mu held.
+func (e *Engine) notBlind(id change.ID) (left []change.Place) {
+	for at, other := range e.blind {
+		if other == id {
+			delete(e.blind, at)
+			left = append(left, at)
+		}
+	}
+	return left
+}
+
+// stillBlind says whether a directory that could not be looked at is at a place. Where it was, and is no longer, it must not keep the
+// place on the ledger; if it has another place now, it is looked at there. Called with mu held.
+func (e *Engine) stillBlind(at change.Place) (bool, error) {
+	id, blind := e.blind[at]
+	if !blind {
+		return false, nil
+	}
+	entry, ok, err := e.over.Get(at)
+	if err != nil || ok && entry.ID == id {
+		return true, err
+	}
+	delete(e.blind, at)
+	e.suspect[id] = true
+	e.nudge()
+	return false, nil
 }
 
 // unseen says whether the state of a directory on the secondary is in doubt. Called with mu held.

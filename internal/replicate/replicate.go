@@ -131,10 +131,16 @@ type Store interface {
 	Reconcile(effects []Effect, dirs []change.ID) error
 }
 
+// Failing is a place with what failed there.
+type Failing struct {
+	At change.Place
+	status.Failure
+}
+
 // Ledger holds the entries that could not be applied.
 type Ledger interface {
-	// Fail notes a failure durably and completes it with its count and times.
-	Fail(at change.Place, f status.Failure) (status.Failure, error)
+	// Fail notes failures durably, all at once and in their order, and completes them, where they are, with their counts and times.
+	Fail(items []Failing) error
 	// Healed removes an entry and tells what it was.
 	Healed(at change.Place) (status.Failure, bool, error)
 	// Due lists places whose next try has come, and when the next after them is due (zero: none).

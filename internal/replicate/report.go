@@ -48,6 +48,9 @@ func (e *Engine) reportLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			if err := e.list(); err != nil { // the rest of their batches may take long
+				return err
+			}
 			e.rates()
 			kind := status.Progress
 			e.mu.Lock()

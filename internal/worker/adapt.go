@@ -88,18 +88,22 @@ func put(tx *index.Tx, effects []replicate.Effect) error {
 // ledger makes the failure ledger the loop's.
 type ledger struct{ l *checkpoint.Ledger }
 
-func (l *ledger) Fail(at change.Place, f status.Failure) (status.Failure, error) {
-	entry := checkpoint.Failure{
-		Path: f.Path, Op: opOf(f.Op), Call: f.Call, Errno: syscall.Errno(f.Errno), Detail: f.Error, Local: f.Side == status.Source,
+func (l *ledger) Fail(failing []replicate.Failing) error {
+	items := make([]checkpoint.Item, len(failing))
+	for i := range failing {
+		f := &failing[i]
+		items[i] = checkpoint.Item{At: f.At, Failure: checkpoint.Failure{
+			Path: f.Path, Op: opOf(f.Op), Call: f.Call, Errno: syscall.Errno(f.Errno), Detail: f.Error, Local: f.Side == status.Source,
+		}}
 	}
-	if err := l.l.Fail(at, entry); err != nil {
-		return f, err
+	if err := l.l.Fail(items...); err != nil {
+		return err
 	}
-	item, listed, err := l.l.Get(at)
-	if listed {
+	for i := range failing {
+		f, item := &failing[i], &items[i]
 		f.Count, f.First, f.Last, f.Next = int(item.Count), item.First, item.Last, item.Next
 	}
-	return f, err
+	return nil
 }
 
 // opRead is what the operator is told that could not be done when an entry of the source could not even be read.
