@@ -300,3 +300,18 @@ func TestBrokenStoreEndsTheLoop(t *testing.T) {
 		})
 	}
 }
+
+// TestTimesInDoubtWhereverItIs cannot set the times of a directory at the place to which its batch was to bring it: that they are wrong is
+// noted where the directory still is, since nothing else would tell after a crash.
+func TestTimesInDoubtWhereverItIs(t *testing.T) {
+	w := newWorld(t)
+	d := w.both(in("d"), dir(10))
+	e := New(w.o)
+	b := &batch{gen: 1}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.doubt(&task{b: b, d: change.Declaration{Op: change.Times, At: change.Stashed(objectID(10)), Object: dir(10)}})
+	if len(b.effects) != 1 || b.effects[0].At != d || b.effects[0].Entry.Mtime != (change.Time{}) {
+		t.Errorf("noted %+v", b.effects)
+	}
+}
