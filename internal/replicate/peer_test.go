@@ -336,7 +336,11 @@ func (p *peer) acknowledged(gens []uint64, effects []Effect) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	doubt := p.st.doubtful(gens...)
+	last := map[change.Place]Effect{}
 	for _, f := range effects {
+		last[f.At] = f
+	}
+	for _, f := range last {
 		if f.Entry == nil || f.Entry.Racy || doubt[f.At.Dir] || f.Entry.Kind == change.Dir && doubt[f.Entry.ID] {
 			continue
 		}
