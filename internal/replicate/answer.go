@@ -126,17 +126,16 @@ func (e *Engine) doubt(t *task) {
 	if !times && !content {
 		return // the store differs from the source until it is done
 	}
-	places := append([]change.Place{t.d.At}, t.d.Names...)
-	if times {
-		// It need not be where this batch was to bring it.
-		if names, err := e.over.Names(t.d.Object.ID); err == nil {
-			places = names
+	places, err := append([]change.Place{t.d.At}, t.d.Names...), error(nil)
+	if times { // the directory need not be where this batch was to bring it
+		if places, err = e.over.Names(t.d.Object.ID); err != nil {
+			return // a broken store ends the loop elsewhere
 		}
 	}
 	for _, at := range places {
 		entry, ok, err := e.over.Get(at)
 		if err != nil || !ok {
-			continue // a broken store ends the loop elsewhere; what is not there will be made whole
+			continue // what is not there will be made whole
 		}
 		switch {
 		case times && entry.Kind == change.Dir:
