@@ -24,7 +24,8 @@ import (
 	"georep/internal/wire"
 )
 
-// FeatureConfined is named in the greeting of an agent that can reach nothing but its directory, because the kernel refuses it.
+// FeatureConfined is named in the greeting of an agent that can reach no content and no name but those of its directory, because the
+// kernel refuses it.
 const FeatureConfined = "confined"
 
 // memoryLimit is from where on memory, in bytes, is rather collected than taken. The work itself needs far less.

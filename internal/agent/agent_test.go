@@ -25,6 +25,11 @@ import (
 const serveVariable = "GEOREP_TEST_SERVE"
 
 func TestMain(m *testing.M) {
+	if outside := os.Getenv(confineVariable); outside != "" {
+		wrong := confined(outside, os.Args[1:])
+		os.Stderr.WriteString(strings.Join(wrong, "\n"))
+		os.Exit(min(1, len(wrong)))
+	}
 	if os.Getenv(serveVariable) != "" {
 		err := Serve(context.Background(), os.Stdin, os.Stdout, os.Stderr, "1.2.3", os.Args[1:])
 		if err != nil {

@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// confine makes the kernel refuse this process everything outside of root, for good, and says whether it now does so. Where it
-// cannot, the applier's own confinement has to do.
+// confine makes the kernel refuse this process everything outside of root that Landlock knows (contents and names, but neither modes,
+// owners, times nor extended attributes), for good, and says whether it now does so. Where it cannot, the applier's own confinement has
+// to do.
 func confine(root string, readOnly bool) bool {
 	rule := landlock.RWDirs(root).WithRefer()
 	if readOnly {
