@@ -153,13 +153,21 @@ func (d *Dir) Stat(name string) (change.Object, error) {
 	if name == "" {
 		return change.Object{}, d.root.failed("statx", w, unix.EINVAL)
 	}
-	o, err := d.root.stat(d.fd, name, unix.AT_SYMLINK_NOFOLLOW, w)
-	if err == nil && o.Kind == change.Symlink {
-		if o.Target, err = d.Readlink(name); err != nil {
+	for range statTries {
+		o, err := d.root.stat(d.fd, name, unix.AT_SYMLINK_NOFOLLOW, w)
+		if err != nil || o.Kind != change.Symlink {
+			return o, err
+		}
+		o.Target, err = d.Readlink(name)
+		switch {
+		case err == nil:
+			return o, nil
+		case !is(err, unix.ENOENT) && !is(err, unix.EINVAL):
 			return change.Object{}, err
 		}
+		// It was there, and a moment later was not, or was something else.
 	}
-	return o, err
+	return change.Object{}, d.root.failed("readlinkat", w, unix.ESTALE)
 }
 
 // StatLite is Stat by one system call: of the identity only the inode number is given, and no target of a symbolic link.
