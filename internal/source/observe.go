@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -391,6 +392,10 @@ func (v *Volume) report(b *Batch, p scan.Problem) {
 			v.mounts.put(p.Path, struct{}{})
 			v.note(fmt.Sprintf("%q is left out: another file system is mounted there", p.Path))
 		}
+		return
+	}
+	if p.At.Name != scan.Itself && slices.ContainsFunc(b.Seen, func(o change.Observation) bool { return o.At == p.At }) {
+		v.pending.add(p.At, look{deep: true}) // a look has succeeded meanwhile, which did not know that what is below was not compared
 		return
 	}
 	if p.At.Name == scan.Itself {
