@@ -152,7 +152,7 @@ func TestNoTemporaryNames(t *testing.T) {
 	}
 	s.copied()
 	for _, name := range names(t, s.out(".georep")) {
-		if info, err := os.Lstat(s.out(".georep/" + name)); err == nil && !info.IsDir() && name != "lock" && name != "volume" {
+		if info, err := os.Lstat(s.out(".georep/" + name)); err == nil && !info.IsDir() && name != "lock" && name != "volume" && name != "mark" {
 			t.Errorf("%s is left in the reserved directory", name)
 		}
 	}
