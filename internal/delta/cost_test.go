@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"georep/internal/need"
 )
 
 // change is a basis and what became of it.
@@ -196,10 +198,7 @@ func TestCostOfRsync(t *testing.T) {
 	if missing == nil {
 		return
 	}
-	if os.Getenv("GEOREP_TEST_ALL") == "1" {
-		t.Fatal("this test needs the program rsync, which is missing, and GEOREP_TEST_ALL=1 forbids to skip it")
-	}
-	t.Skip("this test needs the program rsync (set GEOREP_TEST_ALL=1 to fail instead)")
+	need.Missing(t, "the program rsync")
 }
 
 // runRsync lets rsync bring the change over and gives the bytes that it sent both ways and those of data.

@@ -47,3 +47,19 @@ func Program(t testing.TB, name string) string {
 	Missing(t, "the program "+name)
 	return ""
 }
+
+// InMemory is a directory for data that is written often: on the file system in memory, where syncs cost nothing, if there is one.
+// It is removed when the test ends.
+func InMemory(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "georep-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"georep/internal/apply"
+	"georep/internal/need"
 	"georep/internal/pairtest"
 	"georep/internal/rooted"
 	"georep/internal/status"
@@ -316,28 +317,9 @@ func record(t *testing.T) []*unit {
 	for _, th := range themes() {
 		units = append(units, &unit{theme: th})
 	}
-	m := newMatrix(t, inMemory(t), units)
+	m := newMatrix(t, need.InMemory(t), units)
 	m.run()
 	return units
-}
-
-// inMemory is a directory on the file system in memory if there is one.
-func inMemory(t *testing.T) string {
-	t.Helper()
-	const shared = "/dev/shm"
-	if info, err := os.Stat(shared); err != nil || !info.IsDir() {
-		return t.TempDir()
-	}
-	dir, err := os.MkdirTemp(shared, "georep-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
 }
 
 // unitsPerRun is how many faults one run has, each in a unit of its own.
@@ -353,7 +335,7 @@ func inject(t *testing.T, units []*unit) {
 		units = units[n:]
 		t.Run(fmt.Sprint("run=", i), func(t *testing.T) {
 			t.Parallel()
-			newMatrix(t, inMemory(t), part).run()
+			newMatrix(t, need.InMemory(t), part).run()
 		})
 	}
 }
@@ -382,7 +364,7 @@ func TestOneFault(t *testing.T) {
 	f.errno = syscall.Errno(no)
 	for _, th := range themes() {
 		if th.name == v[0] {
-			m := newMatrix(t, inMemory(t), []*unit{{theme: th, fault: f}})
+			m := newMatrix(t, need.InMemory(t), []*unit{{theme: th, fault: f}})
 			m.pair.Options.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 			m.run()
 		}

@@ -3,13 +3,11 @@ package pairtest_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
 
-	"georep/internal/pairtest"
 	"georep/internal/treetest"
 )
 
@@ -24,13 +22,7 @@ func TestStormLive(t *testing.T) {
 func liveStorm(t *testing.T, seed uint64) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	p, err := pairtest.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if os.Getenv("GEOREP_SEED") != "" && os.Getenv("GEOREP_SEEDS") == "" { // one storm is looked at
-		p.Options.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
+	p := stormPair(t)
 	r := rand.New(rand.NewPCG(seed, 11))
 	cuts := 1 + r.IntN(2)
 	limits := make(chan int64, cuts)

@@ -48,9 +48,9 @@ func TestStormCutResume(t *testing.T) {
 	}
 }
 
-func storm(t *testing.T, seed uint64) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
+// stormPair makes a pair that tells all it does when one storm is looked at.
+func stormPair(t *testing.T) *pairtest.Pair {
+	t.Helper()
 	p, err := pairtest.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +58,13 @@ func storm(t *testing.T, seed uint64) {
 	if os.Getenv("GEOREP_SEED") != "" && os.Getenv("GEOREP_SEEDS") == "" { // one storm is looked at
 		p.Options.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	return p
+}
+
+func storm(t *testing.T, seed uint64) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	p := stormPair(t)
 	p.Options.Checksum = seed%2 == 1 // then CheckIndex compares more
 	r := rand.New(rand.NewPCG(seed, 7))
 	s := treetest.NewStorm(seed, p.Primary, treetest.StormOptions{})

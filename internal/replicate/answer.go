@@ -149,9 +149,14 @@ func (e *Engine) doubt(t *task) {
 	}
 }
 
+// tracing says whether somebody looks for the reason of something.
+func (e *Engine) tracing() bool {
+	return e.o.Log != nil && e.o.Log.Enabled(context.Background(), slog.LevelDebug)
+}
+
 // trace logs an answer, for those who look for the reason of something.
 func (e *Engine) trace(t *task, res change.Result) {
-	if e.o.Log == nil || !e.o.Log.Enabled(context.Background(), slog.LevelDebug) {
+	if !e.tracing() {
 		return
 	}
 	e.mu.Lock()
@@ -166,7 +171,7 @@ func (e *Engine) trace(t *task, res change.Result) {
 
 // traceSeen logs what the source saw.
 func (e *Engine) traceSeen(b Batch) {
-	if e.o.Log == nil || !e.o.Log.Enabled(context.Background(), slog.LevelDebug) {
+	if !e.tracing() {
 		return
 	}
 	e.mu.Lock()
@@ -340,7 +345,9 @@ func (e *Engine) applied(t *task, res change.Result) error {
 		return err
 	}
 	defer e.release()
-	e.applied1(t)
+	if t.inline {
+		e.stats.sent += t.d.Object.Size // the content travelled within the request
+	}
 	delete(e.surprisesIn, t.d.Observed())
 	if made := t.d.Object.Kind == change.Dir && (t.d.Op == change.Make || t.d.Op == change.Adopt); e.lost[t.d.Object.ID] || made && e.treesGone {
 		delete(e.lost, t.d.Object.ID)
@@ -410,13 +417,6 @@ func (e *Engine) record(t *task, res change.Result) error {
 		return e.dropped(d)
 	}
 	return nil
-}
-
-// applied1 counts content that travelled within its request.
-func (e *Engine) applied1(t *task) {
-	if t.inline {
-		e.stats.sent += t.d.Object.Size
-	}
 }
 
 // recordSet notes new attributes at all names of an object that are the same object on the secondary.

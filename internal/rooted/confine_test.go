@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"georep/internal/change"
+	"georep/internal/need"
 )
 
 // TestLinksAreNotFollowed: a symbolic link is an object, never a way.
@@ -279,7 +280,7 @@ func TestNothingWaits(t *testing.T) {
 // TestFaultLayer: every call of a long scenario fails once in each way; each failure is reported as what it is, none panics, and
 // afterwards all works.
 func TestFaultLayer(t *testing.T) {
-	dir := inMemory(t)
+	dir := need.InMemory(t)
 	must(t, os.Mkdir(filepath.Join(dir, "scratch"), 0o700))
 	calls := map[string]bool{}
 	r := open(t, dir, WithScratch("scratch"))
@@ -324,17 +325,6 @@ func TestFaultLayer(t *testing.T) {
 			}
 		}
 	}
-}
-
-// inMemory is a directory on a file system that syncs at once, where there is one.
-func inMemory(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "rooted")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 // scenario uses every operation in a directory of its own and clears it up.

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"georep/internal/need"
 )
 
 // openDescriptors counts ours.
@@ -144,7 +146,7 @@ func setImmutable(t *testing.T, path string, on bool) {
 
 // TestRemoveAllFaults: whatever fails in the middle, what stays is reported or returned, and a second run ends it.
 func TestRemoveAllFaults(t *testing.T) {
-	dir := inMemory(t)
+	dir := need.InMemory(t)
 	r := open(t, dir)
 	for _, call := range []string{"openat2", "openat", "getdents64", "lseek", "statx", "unlinkat"} {
 		for _, no := range []unix.Errno{unix.EIO, unix.EACCES, unix.EPERM, unix.EMFILE, unix.ESTALE, unix.ENOTDIR} {

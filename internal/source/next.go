@@ -321,9 +321,8 @@ func (v *Volume) takeChunk(b *Batch, c scan.Chunk) error {
 			v.dirs.saw(o.Object.ID, o.At.Dir, o.At.Name)
 			v.known.put(o.Object.ID, struct{}{})
 			v.placed.put(o.Object.ID, o.Fresh)
-			if h := v.hash(o.At); v.unread.has(h) {
-				v.unread.delete(h)
-				v.pending.add(o.At, look{deep: true}) // nothing below was compared when it could not be read, nor need this job do it
+			if v.takeUnread(o.At) {
+				v.pending.add(o.At, look{deep: true}) // this job need not compare what is below
 			}
 			if o.Fresh < v.next.dropped {
 				// It may be what was dropped, found at another place; then its entries were compared with what the index had until then.

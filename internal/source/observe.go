@@ -309,10 +309,7 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 	}
 	k.v.handOut(at)
 	k.v.linked(at, &o)
-	if h := k.v.hash(at); k.v.unread.has(h) {
-		k.v.unread.delete(h)
-		l.deep = true
-	}
+	l.deep = k.v.takeUnread(at) || l.deep
 	doubt, doubted := k.v.takeDoubt(o.ID)
 	if doubted && doubt.ticket > ticket {
 		k.v.pending.add(at, look{content: doubt.content, follow: true}) // it changed since it was looked at, perhaps under another name
@@ -404,6 +401,14 @@ func (v *Volume) report(b *Batch, p scan.Problem) {
 		v.unread.put(v.hash(p.At), struct{}{})
 	}
 	b.Problems = append(b.Problems, Problem{At: p.At, Path: p.Path, Call: p.Call, Errno: p.Errno})
+}
+
+// takeUnread says whether a place could not be read, so that nothing below it was compared, and forgets that.
+func (v *Volume) takeUnread(at change.Place) bool {
+	h := v.hash(at)
+	was := v.unread.has(h)
+	v.unread.delete(h)
+	return was
 }
 
 // relink has the other names of an object looked at when it cannot have all those that the index lists.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"georep/internal/need"
 )
 
 // kinds are the ways of learning of changes that these tests run with.
@@ -14,20 +16,11 @@ func kinds(t *testing.T, f func(t *testing.T, e Events)) {
 	for _, e := range []Events{Fanotify, Inotify} {
 		t.Run(e.String(), func(t *testing.T) {
 			if e == Fanotify && os.Geteuid() != 0 {
-				needs(t, "root, for fanotify")
+				need.Missing(t, "root, for fanotify")
 			}
 			f(t, e)
 		})
 	}
-}
-
-// needs skips a test that lacks something, or fails it where all tests must run.
-func needs(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("GEOREP_TEST_ALL") == "1" {
-		t.Fatalf("needs %s", what)
-	}
-	t.Skipf("needs %s", what)
 }
 
 func must(t *testing.T, err error) {

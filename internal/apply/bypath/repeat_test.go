@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"georep/internal/change"
+	"georep/internal/need"
 	"georep/internal/wire"
 )
 
@@ -85,7 +86,7 @@ func TestEveryErrnoAtEveryCall(t *testing.T) {
 	turn := 0
 	for _, s := range scenarios() {
 		t.Run(s.name, func(t *testing.T) {
-			memory := inMemory(t)
+			memory := need.InMemory(t)
 			calls := s.count(t)
 			for step := 1; step <= calls; step++ {
 				turn++
@@ -141,22 +142,4 @@ func (s *scenario) oneFault(t *testing.T, memory string, step int, errno syscall
 	s.check(t, w, when+": without the fault")
 	w.stop()
 	w.must(os.RemoveAll(base))
-}
-
-// inMemory is a directory for many short-lived worlds: on the file system in memory if there is one.
-func inMemory(t *testing.T) string {
-	const shared = "/dev/shm"
-	if info, err := os.Stat(shared); err != nil || !info.IsDir() {
-		return t.TempDir()
-	}
-	dir, err := os.MkdirTemp(shared, "georep-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
 }
