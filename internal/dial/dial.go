@@ -38,6 +38,10 @@ type Options struct {
 	Args        []string // the command there; quoted here, so that no shell there sees anything in it
 	Interactive bool     // ssh may ask a person on the terminal, for example for a password
 
+	// KeepGroup leaves the program in our process group, so that a signal to the whole group (a pause, a stop) reaches it too. It is
+	// without meaning for an Interactive one.
+	KeepGroup bool
+
 	Stderr io.Writer // gets what the program writes to standard error, besides Conn.Stderr; may be nil
 }
 
@@ -129,7 +133,7 @@ func Command(ctx context.Context, o Options) (*Conn, error) {
 		Pdeathsig: syscall.SIGTERM,
 		// An interrupt from the keyboard is for us: what is in flight is finished before the link goes. Who may ask on the
 		// terminal has to stay in its foreground, though.
-		Setpgid: !o.Interactive || len(o.Local) > 0,
+		Setpgid: o.ownGroup(),
 	}
 	started := make(chan error, 1)
 	go c.attend(cmd, started)
@@ -142,6 +146,11 @@ func Command(ctx context.Context, o Options) (*Conn, error) {
 		return nil, startProblem(argv[0], err)
 	}
 	return c, nil
+}
+
+// ownGroup says whether the program leads a process group of its own.
+func (o Options) ownGroup() bool {
+	return !o.KeepGroup && (!o.Interactive || len(o.Local) > 0)
 }
 
 // attend starts the program and waits for its end. It keeps its thread for that time, because the kernel takes the end of the
@@ -262,7 +271,7 @@ func (c *Conn) endsWithin(d time.Duration) bool {
 
 // kill signals the program, and what it started if it has a group of its own.
 func (c *Conn) kill(signal syscall.Signal) {
-	if !c.options.Interactive || len(c.options.Local) > 0 {
+	if c.options.ownGroup() {
 		if syscall.Kill(-c.process.Pid, signal) == nil {
 			return
 		}
