@@ -121,6 +121,20 @@ type Time struct {
 // Std is t as a time.Time, for display.
 func (t Time) Std() time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
 
+// Cut is t as a clock keeps it that goes in such steps, of at most a second or of whole ones: what lies between two is cut off. 0 is a step of a
+// nanosecond.
+func (t Time) Cut(step time.Duration) Time {
+	switch {
+	case step <= 1:
+		return t
+	case step < time.Second:
+		t.Nsec -= t.Nsec % uint32(step)
+		return t
+	}
+	n := int64(step / time.Second)
+	return Time{Sec: t.Sec - (t.Sec%n+n)%n}
+}
+
 // Xattr is one extended attribute, ACLs (system.posix_acl_*) and capabilities (security.capability) included, as raw bytes.
 type Xattr struct {
 	Name  string

@@ -197,3 +197,23 @@ func TestLooksAtOnce(t *testing.T) {
 		w.end()
 	})
 }
+
+// TestTimesOfACoarseClockAreNoDifference looks at a secondary that keeps times in whole seconds: what it cut off is not set again.
+func TestTimesOfACoarseClockAreNoDifference(t *testing.T) {
+	for _, step := range []time.Duration{0, time.Second} {
+		run(t, func(w *world) {
+			f := w.file(10, "x")
+			f.Mtime.Nsec = 500
+			w.both(in("f"), f)
+			w.on("f").Mtime.Nsec = 0
+			w.o.TimeStep = step
+			w.doubted(rootID)
+			w.start()
+			w.settle()
+			if made := slices.Contains(w.sent(0), "make f"); made == (step > 0) {
+				t.Errorf("with steps of %v it sent %q", step, w.sent(0))
+			}
+			w.end()
+		})
+	}
+}

@@ -115,7 +115,7 @@ func (l *looker) known(at change.Place, cur change.Entry, o *change.Object) erro
 	if o.ID.IsZero() || l.id == change.StashID {
 		return nil // it could not be read, so that nothing better is known; or is of no interest
 	}
-	if cur.Mode == o.Mode && cur.UID == o.UID && cur.GID == o.GID && cur.Mtime == o.Mtime && cur.Size == o.Size && cur.XattrSum == sum {
+	if cur.Mode == o.Mode && cur.UID == o.UID && cur.GID == o.GID && cur.Mtime.Cut(l.e.o.TimeStep) == o.Mtime && cur.Size == o.Size && cur.XattrSum == sum {
 		return nil
 	}
 	cur.Mode, cur.UID, cur.GID, cur.Mtime, cur.Size, cur.XattrSum = o.Mode, o.UID, o.GID, o.Mtime, o.Size, sum

@@ -168,6 +168,8 @@ type Options struct {
 	Carrier Carrier
 	// Fresh says that the secondary's root is known to be empty.
 	Fresh bool
+	// TimeStep is in which steps the secondary keeps times; 0: exactly, or not known.
+	TimeStep time.Duration
 	// Suspects are directories whose state on the secondary is not known, from before a crash.
 	Suspects []change.ID
 	Guard    Guard

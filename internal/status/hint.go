@@ -34,6 +34,8 @@ func hintForCall(e syscall.Errno, side Side, call string) string {
 		return "the destination's file system cannot store this extended attribute or ACL: use one that can, or remove it at the source"
 	case (e == syscall.ENOSPC || e == syscall.E2BIG || e == syscall.ERANGE) && strings.Contains(call, "xattr"):
 		return "the destination's file system has no room for attributes this large: use XFS there, or shrink the attributes"
+	case e == syscall.EOVERFLOW && strings.Contains(call, "utime"):
+		return "set another time at the source (touch), or use a file system for the destination that keeps such times"
 	case e == syscall.EPERM && side == Destination && strings.Contains(call, "link"):
 		return "the file or its directory is immutable or append-only, or the file system has no hard links: see lsattr, then chattr -i -a"
 	case e == syscall.EPERM && side == Destination:

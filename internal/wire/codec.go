@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -17,8 +18,10 @@ const (
 	maxCall   = 64
 	maxDetail = 4 << 10
 	// MaxMark is the most bytes that the mark of a commit has.
-	MaxMark  = 64
-	maxErrno = 4095
+	MaxMark = 64
+	// MaxTimeStep is the longest step of a clock that is believed.
+	MaxTimeStep = time.Minute
+	maxErrno    = 4095
 
 	smallMessage  = 64 << 10
 	maxEntryParts = 64 << 10
@@ -276,6 +279,9 @@ func parseAnswer(payload []byte) (b BindResult, failed, err error) {
 		return b, nil, protocolError("an answer has error number %d", m.Errno)
 	}
 	b = BindResult{Empty: m.Empty, Bound: m.Bound, Other: clean(string(m.Other), maxDetail), Mark: clean(string(m.Mark), MaxMark)}
+	if m.TimeStep <= uint64(MaxTimeStep) {
+		b.TimeStep = time.Duration(m.TimeStep)
+	}
 	if !m.Failed {
 		return b, nil, nil
 	}

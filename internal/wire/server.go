@@ -288,6 +288,6 @@ func (s *server) bind(m *wirepb.Bind) *wirepb.Answer {
 	bound, err := binder.Bind(s.ctx, string(m.Session), m.Adopt)
 	answer := answerMessage(err)
 	answer.Empty, answer.Bound, answer.Other = bound.Empty, bound.Bound, []byte(bound.Other)
-	answer.Mark = []byte(bound.Mark)
+	answer.Mark, answer.TimeStep = []byte(bound.Mark), uint64(bound.TimeStep)
 	return answer
 }

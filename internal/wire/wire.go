@@ -172,4 +172,6 @@ type BindResult struct {
 	Bound bool   // it carries the mark of this session now
 	Other string // the session that it belongs to, when that is another one
 	Mark  string // of the last commit that had one; "": there is none, or Bind has just made it this session's
+	// TimeStep is in which steps the file system keeps times; what lies between two is cut off. 0: exactly, or not known.
+	TimeStep time.Duration
 }

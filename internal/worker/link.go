@@ -191,6 +191,10 @@ func (w *worker) bind(ctx context.Context) error {
 		return w.bindDry(ctx)
 	}
 	r, err := w.links[0].client.Bind(ctx, w.session, w.o.AllowDelete)
+	var refused *wire.RemoteError
+	if errors.As(err, &refused) {
+		return fmt.Errorf("the destination %s cannot be used: %s", w.place(), refused.Detail)
+	}
 	if err != nil {
 		return fmt.Errorf("claim the destination %s: %w", w.place(), err)
 	}
@@ -199,6 +203,9 @@ func (w *worker) bind(ctx context.Context) error {
 		return fmt.Errorf("%w: the destination %s belongs to another mirror (session %s): choose another destination, or take it over with --allow-delete", ErrHalted, w.place(), r.Other)
 	case !r.Bound:
 		return fmt.Errorf("%w: the destination %s is not empty and was not filled by georep: choose an empty directory, or make it equal to the source (what the source does not have is removed) with --allow-delete", ErrHalted, w.place())
+	}
+	if err := w.noteClock(r.TimeStep); err != nil {
+		return err
 	}
 	w.bound.fresh = r.Empty
 	if n, _ := w.index.Totals(); r.Empty && n > 0 {
@@ -218,6 +225,9 @@ func (w *worker) bindDry(ctx context.Context) error {
 		return fmt.Errorf("look whose the destination %s is: %w", w.place(), err)
 	}
 	w.bound.fresh = r.Empty
+	if err := w.recallClock(); err != nil {
+		return err
+	}
 	switch {
 	case r.Other != "" && !r.Bound:
 		w.notice(fmt.Sprintf("the destination %s belongs to another mirror (session %s), so a run would ask for --allow-delete first. With it, this would be done:", w.place(), r.Other))
@@ -256,7 +266,7 @@ func (w *worker) engineOptions(ctx context.Context, suspects []change.ID) replic
 		Source: volume{w.volume, w.notice}, Peers: []replicate.Peer{w.links[0].client}, Store: store{w.index, &w.marks}, Ledger: w.ledger,
 		Report: w.report, Log: w.o.Log, Once: w.o.Once, DryRun: w.o.DryRun, Streams: max(2, w.o.SyncJobs), Carrier: w.carrier(),
 		Whole: w.o.Target.Host == "" && w.o.Dial == nil,
-		Fresh: w.bound.fresh, Suspects: suspects, Events: w.volume.Events().String(), Stop: ctx.Done(),
+		Fresh: w.bound.fresh, TimeStep: w.bound.timeStep, Suspects: suspects, Events: w.volume.Events().String(), Stop: ctx.Done(),
 		Guard: replicate.Guard{Allow: w.o.AllowDelete, Percent: w.o.DeletePercent, Entries: w.o.DeleteEntries, Halted: w.bound.halted},
 		Wire: func() (out, in int64) {
 			out, in = w.traffic()

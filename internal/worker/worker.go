@@ -165,8 +165,9 @@ type worker struct {
 
 // bound is what is known of the two ends before work begins.
 type bound struct {
-	fresh  bool   // the destination is known to be empty
-	halted string // why deletions are halted from the start
+	fresh    bool          // the destination is known to be empty
+	halted   string        // why deletions are halted from the start
+	timeStep time.Duration // in which the destination keeps times; 0: exactly, or not known
 }
 
 func (w *worker) run(ctx context.Context) (sum Summary, err error) {

@@ -46,6 +46,8 @@ type Applier struct {
 	report   func(error)
 	uid      int // of this process, when it is not root; else -1
 	noOwner  bool
+	clock    atomic.Pointer[clock]  // of the file system, when it was probed
+	folds    func(*rooted.Dir) bool // whether a directory takes different names for the same
 }
 
 var (
@@ -69,7 +71,7 @@ func New(o Options) (*Applier, error) {
 	if _, err := rand.Read(token[:]); err != nil {
 		return nil, fmt.Errorf("choose a name for temporary files: %w", err)
 	}
-	a := &Applier{root: o.Root, self: self.ID, report: o.Report, prefix: tempPrefix + hex.EncodeToString(token[:]) + "-", uid: -1, noOwner: o.NoOwner}
+	a := &Applier{root: o.Root, self: self.ID, report: o.Report, prefix: tempPrefix + hex.EncodeToString(token[:]) + "-", uid: -1, noOwner: o.NoOwner, folds: (*rooted.Dir).Folds}
 	if a.report == nil {
 		a.report = func(error) {}
 	}
@@ -91,9 +93,10 @@ func (a *Applier) Close() error {
 
 // Apply carries out a request whose content, if any, is inline.
 func (a *Applier) Apply(ctx context.Context, r *wire.Request) change.Result {
-	return a.lenient(r, func(r *wire.Request) change.Result {
+	res := a.lenient(r, func(r *wire.Request) change.Result {
 		return a.retried(r, func() change.Result { return a.apply(ctx, r) })
 	})
+	return a.timely(r, res)
 }
 
 // retried runs an operation, again if it failed only because of an open directory that was removed or moved out meanwhile, or

@@ -35,6 +35,7 @@ type openDir struct {
 	element *list.Element // nil: not in the cache any more
 	checked time.Time
 	isRoot  bool
+	folds   bool // it takes different names for the same
 	isHold  bool
 }
 
@@ -84,7 +85,7 @@ func (c *dirCache) verify(d *openDir) bool {
 }
 
 // add takes over dir. It gives the one that was there before if there is one.
-func (c *dirCache) add(id change.ID, dir *rooted.Dir) *openDir {
+func (c *dirCache) add(id change.ID, dir *rooted.Dir, folds bool) *openDir {
 	var idle []*openDir
 	c.mu.Lock()
 	if c.byID == nil {
@@ -93,7 +94,7 @@ func (c *dirCache) add(id change.ID, dir *rooted.Dir) *openDir {
 	d := c.byID[id]
 	known := d != nil
 	if !known {
-		d = &openDir{Dir: dir, cache: c, id: id, isHold: id == holdKey, checked: time.Now()}
+		d = &openDir{Dir: dir, cache: c, id: id, isHold: id == holdKey, folds: folds, checked: time.Now()}
 		d.element = c.used.PushFront(d)
 		c.byID[id] = d
 		for len(c.byID) > c.limit && c.used.Back() != d.element {
@@ -203,7 +204,7 @@ func (a *Applier) dir(d wire.Dir) (*openDir, error) {
 		}
 		return nil, err
 	}
-	return a.dirs.add(self.ID, dir), nil
+	return a.dirs.add(self.ID, dir, a.folds(dir)), nil
 }
 
 // notThere makes errStale of the errors that say that a path does not lead to a directory.
@@ -246,6 +247,10 @@ func (a *Applier) place(ref wire.Ref) (place, error) {
 	if d.isRoot && ref.Name == apply.Reserved {
 		d.release()
 		return place{}, apply.Refuse("%q is reserved", ref.Name)
+	}
+	if d.folds {
+		d.release()
+		return place{}, foldError("that differ in upper and lower case only (chattr +F)")
 	}
 	if d.isHold {
 		if _, err := change.ParseID(ref.Name); err != nil {

@@ -124,8 +124,17 @@ func (a *Applier) Prepare() error {
 // only taken with adopt.
 func (a *Applier) Bind(ctx context.Context, session string, adopt bool) (wire.BindResult, error) {
 	res, err := a.Bound(session)
-	if err != nil || res.Bound || !adopt && (res.Other != "" || !res.Empty) {
+	if err != nil || !res.Bound && !adopt && (res.Other != "" || !res.Empty) {
 		return res, err
+	}
+	c, err := a.probe()
+	if err != nil {
+		return wire.BindResult{}, err
+	}
+	a.clock.Store(&c)
+	res.TimeStep = c.step
+	if res.Bound {
+		return res, nil
 	}
 	top, err := a.openTop()
 	if err != nil {

@@ -74,7 +74,7 @@ func (a *Applier) openReserved(key change.ID, path string) (*openDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.reserved.dirs.add(key, dir), nil
+	return a.reserved.dirs.add(key, dir, false), nil
 }
 
 // openTop opens the reserved directory itself, making it if it is not there.

@@ -31,7 +31,7 @@ func (a *Applier) Write(ctx context.Context, r *wire.Request, s wire.Stream) cha
 			return a.retried(r, func() change.Result { return result(w.finish(ctx)) })
 		})
 	}
-	return res
+	return a.timely(r, res)
 }
 
 // writing is one file on its way.

@@ -1061,10 +1061,12 @@ type Answer struct {
 	Errno  uint32                 `protobuf:"varint,3,opt,name=errno,proto3" json:"errno,omitempty"`
 	Detail []byte                 `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
 	// Of a bind:
-	Empty         bool   `protobuf:"varint,5,opt,name=empty,proto3" json:"empty,omitempty"`
-	Bound         bool   `protobuf:"varint,6,opt,name=bound,proto3" json:"bound,omitempty"`
-	Other         []byte `protobuf:"bytes,7,opt,name=other,proto3" json:"other,omitempty"`
-	Mark          []byte `protobuf:"bytes,8,opt,name=mark,proto3" json:"mark,omitempty"`
+	Empty bool   `protobuf:"varint,5,opt,name=empty,proto3" json:"empty,omitempty"`
+	Bound bool   `protobuf:"varint,6,opt,name=bound,proto3" json:"bound,omitempty"`
+	Other []byte `protobuf:"bytes,7,opt,name=other,proto3" json:"other,omitempty"`
+	Mark  []byte `protobuf:"bytes,8,opt,name=mark,proto3" json:"mark,omitempty"`
+	// Of a bind: the steps, in nanoseconds, in which times are kept there. 0: exactly, or not known.
+	TimeStep      uint64 `protobuf:"varint,9,opt,name=time_step,json=timeStep,proto3" json:"time_step,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1153,6 +1155,13 @@ func (x *Answer) GetMark() []byte {
 		return x.Mark
 	}
 	return nil
+}
+
+func (x *Answer) GetTimeStep() uint64 {
+	if x != nil {
+		return x.TimeStep
+	}
+	return 0
 }
 
 var File_internal_wire_wirepb_wire_proto protoreflect.FileDescriptor
@@ -1247,7 +1256,7 @@ const file_internal_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04mark\x18\x02 \x01(\fR\x04mark\"6\n" +
 	"\x04Bind\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x14\n" +
-	"\x05adopt\x18\x02 \x01(\bR\x05adopt\"\xba\x01\n" +
+	"\x05adopt\x18\x02 \x01(\bR\x05adopt\"\xd7\x01\n" +
 	"\x06Answer\x12\x16\n" +
 	"\x06failed\x18\x01 \x01(\bR\x06failed\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x12\x14\n" +
@@ -1256,7 +1265,8 @@ const file_internal_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x05empty\x18\x05 \x01(\bR\x05empty\x12\x14\n" +
 	"\x05bound\x18\x06 \x01(\bR\x05bound\x12\x14\n" +
 	"\x05other\x18\a \x01(\fR\x05other\x12\x12\n" +
-	"\x04mark\x18\b \x01(\fR\x04markB\x1dZ\x1bgeorep/internal/wire/wirepbb\x06proto3"
+	"\x04mark\x18\b \x01(\fR\x04mark\x12\x1b\n" +
+	"\ttime_step\x18\t \x01(\x04R\btimeStepB\x1dZ\x1bgeorep/internal/wire/wirepbb\x06proto3"
 
 var (
 	file_internal_wire_wirepb_wire_proto_rawDescOnce sync.Once
