@@ -1,13 +1,25 @@
 package replicate
 
-import "sync"
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
 
-// queue hands tasks to goroutines in order. Its length is bounded by the batches that may be open.
+// queue hands tasks to goroutines: those of the oldest batch first, and of each batch in their order. What a batch has left when its
+// first stages have ended would else stand behind all that younger ones have to do, so that all would end at once, and the
+// secondary would have nothing to do while what they did is made safe. Its length is bounded by the batches that may be open.
 type queue struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
-	tasks  []*task
+	lanes  []lane // that have tasks, the oldest batch's first
 	closed bool
+}
+
+// lane are the tasks of one batch.
+type lane struct {
+	gen   uint64
+	tasks []*task
 }
 
 func newQueue() *queue {
@@ -21,7 +33,13 @@ func (q *queue) push(ts ...*task) {
 		return
 	}
 	q.mu.Lock()
-	q.tasks = append(q.tasks, ts...)
+	for _, t := range ts {
+		i, found := slices.BinarySearchFunc(q.lanes, t.b.gen, func(l lane, gen uint64) int { return cmp.Compare(l.gen, gen) })
+		if !found {
+			q.lanes = slices.Insert(q.lanes, i, lane{gen: t.b.gen})
+		}
+		q.lanes[i].tasks = append(q.lanes[i].tasks, t)
+	}
 	q.mu.Unlock()
 	if len(ts) == 1 {
 		q.cond.Signal()
@@ -34,16 +52,13 @@ func (q *queue) push(ts ...*task) {
 func (q *queue) pop() *task {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.tasks) == 0 && !q.closed {
+	for len(q.lanes) == 0 && !q.closed {
 		q.cond.Wait()
 	}
 	if q.closed {
 		return nil
 	}
-	t := q.tasks[0]
-	q.tasks[0] = nil
-	q.tasks = q.tasks[1:]
-	return t
+	return q.take()
 }
 
 // more takes further tasks that are waiting now and that fit: at most n of them, with content of at most that many bytes.
@@ -51,16 +66,25 @@ func (q *queue) more(n int, bytes int64, fits func(*task) bool) []*task {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var taken []*task
-	for len(q.tasks) > 0 && len(taken) < n && !q.closed {
-		t := q.tasks[0]
+	for len(q.lanes) > 0 && len(taken) < n && !q.closed {
+		t := q.lanes[0].tasks[0]
 		if bytes -= t.d.Object.Size; bytes < 0 || !fits(t) {
 			break
 		}
-		taken = append(taken, t)
-		q.tasks[0] = nil
-		q.tasks = q.tasks[1:]
+		taken = append(taken, q.take())
 	}
 	return taken
+}
+
+// take removes the first task. Called with mu held, and only when there is one.
+func (q *queue) take() *task {
+	first := &q.lanes[0]
+	t := first.tasks[0]
+	first.tasks[0] = nil
+	if first.tasks = first.tasks[1:]; len(first.tasks) == 0 {
+		q.lanes = slices.Delete(q.lanes, 0, 1)
+	}
+	return t
 }
 
 func (q *queue) close() {
