@@ -29,7 +29,10 @@ type doubt struct {
 }
 
 // add notes an object. It says false when there is no room: then all are forgotten.
-func (d *doubts) add(h rooted.Handle, n doubt) bool {
+func (d *doubts) add(h rooted.Handle, n doubt) bool { return d.note(h.Hash(), n) }
+
+// note is add by the hash of the handle.
+func (d *doubts) note(key uint64, n doubt) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.objects == nil || len(d.objects) >= maxDoubts {
@@ -39,7 +42,6 @@ func (d *doubts) add(h rooted.Handle, n doubt) bool {
 			return false
 		}
 	}
-	key := h.Hash()
 	if old, ok := d.objects[key]; ok {
 		n.since, n.content = old.since, n.content || old.content
 		if len(n.handle.Bytes) == 0 || len(old.handle.Bytes) > 0 {

@@ -244,15 +244,15 @@ func (w *fanotifyWatch) lookUp(h rooted.Handle, atLeast uint64, content bool) in
 // what may still be looked at anyway it gives a moment before which it did not happen. waiting says that some places wait for
 // their files to be closed.
 func (v *Volume) pursue(ticket uint64, now time.Time, waiting bool) (settled bool, bound time.Time) {
-	w, ok := v.watch.(*fanotifyWatch)
-	if !ok {
-		return true, time.Time{}
-	}
 	after := now.Add(time.Hour) // whatever came before the ticket
 	if waiting {
 		after = now.Add(-2 * lazyDelay)
 	}
 	v.strangers.settle(ticket, after)
+	w, ok := v.watch.(*fanotifyWatch)
+	if !ok {
+		return true, time.Time{}
+	}
 	left, bound := v.doubts.settle(ticket, after)
 	found := 0
 	for _, n := range left {
@@ -321,6 +321,10 @@ func (w *inotifyWatch) drain() error { return w.Drain(w.event) }
 func (w *inotifyWatch) event(e inotify.Event) {
 	if e.Overflow {
 		w.v.lose()
+		return
+	}
+	if !e.File.IsZero() {
+		w.v.fileChanged(e)
 		return
 	}
 	if e.Name == "" {

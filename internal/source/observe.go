@@ -309,6 +309,7 @@ func (k *looking) lookAt(dir *rooted.Dir, dirPath string, at change.Place, l loo
 	}
 	k.v.handOut(at)
 	k.v.linked(at, &o)
+	k.v.watchFile(dir, at, &o)
 	l.deep = k.v.takeUnread(at) || l.deep
 	doubt, doubted := k.v.takeDoubt(o.ID)
 	if doubted && doubt.ticket > ticket {

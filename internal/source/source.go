@@ -218,7 +218,7 @@ func New(ctx context.Context, o Options) (*Volume, error) {
 	}
 	v.walker = scan.New(scan.Options{
 		Index: o.Index, Open: v.openForScan, Enter: v.entered, Excluded: v.excluded, Fresh: v.tick,
-		XattrSum: o.XattrSum, Jobs: o.Jobs, TempDir: o.TempDir, Changed: v.nudge,
+		XattrSum: o.XattrSum, Jobs: o.Jobs, TempDir: o.TempDir, Changed: v.nudge, Linked: v.linkWatcher(),
 	})
 	v.start()
 	return v, nil

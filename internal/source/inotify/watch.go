@@ -21,6 +21,7 @@ var ErrLimit = errors.New("the limit fs.inotify.max_user_watches is reached")
 type Event struct {
 	Dir  change.ID // the watched directory
 	Name string    // "" for the directory itself
+	File change.ID // not zero: a watched file, under whatever name; Dir and Name are not set
 
 	Created  bool   // the directory gained or lost the name
 	Arrived  bool   // the name came by a rename, from wherever
@@ -36,7 +37,12 @@ const (
 	readSize = 64 << 10
 	marked   = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_ATTRIB |
 		unix.IN_ONLYDIR // not IN_EXCL_UNLINK: a file that lost the name by which it is open may have others
+	// markedFile never takes anything from a watch that is there already.
+	markedFile = unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_ATTRIB | unix.IN_DONT_FOLLOW | unix.IN_MASK_ADD
 )
+
+// maxFiles bounds the files that have a watch of their own: each keeps an inode in the kernel's memory.
+const maxFiles = 8 << 10
 
 // Watcher is a set of watched directories. Its methods may be called by many goroutines, but Drain by one at a time.
 type Watcher struct {
@@ -47,6 +53,10 @@ type Watcher struct {
 	mu   sync.Mutex // guards what follows
 	dirs map[int32]change.ID
 	wds  map[change.ID]int32
+	// files and fileWds are the same for files. noFiles says that their watches were needed for directories.
+	files   map[int32]change.ID
+	fileWds map[change.ID]int32
+	noFiles bool
 }
 
 // Open makes a Watcher without any watch.
@@ -61,7 +71,8 @@ func Open() (*Watcher, error) {
 		file.Close()
 		return nil, fmt.Errorf("poll inotify: %w", err)
 	}
-	return &Watcher{file: file, conn: conn, buf: make([]byte, readSize), dirs: make(map[int32]change.ID), wds: make(map[change.ID]int32)}, nil
+	return &Watcher{file: file, conn: conn, buf: make([]byte, readSize), dirs: make(map[int32]change.ID), wds: make(map[change.ID]int32),
+		files: make(map[int32]change.ID), fileWds: make(map[change.ID]int32)}, nil
 }
 
 // Close drops all watches; a waiting Wait returns os.ErrClosed.
@@ -82,21 +93,84 @@ func (w *Watcher) Add(dir *rooted.Dir, id change.ID) error {
 	if _, ok := w.wds[id]; ok {
 		return nil
 	}
-	var wd int
-	var failed error
 	// The path through the descriptor names this very directory, whatever is renamed meanwhile.
 	path := "/proc/self/fd/" + strconv.Itoa(dir.Fd())
-	if err := w.conn.Control(func(fd uintptr) { wd, failed = unix.InotifyAddWatch(int(fd), path, marked) }); err != nil {
-		return fmt.Errorf("add inotify watch: %w", err)
+	wd, err := w.add(path, marked)
+	if errors.Is(err, ErrLimit) && len(w.files) > 0 {
+		w.dropFiles()
+		wd, err = w.add(path, marked)
 	}
-	if errors.Is(failed, unix.ENOSPC) || errors.Is(failed, unix.ENOMEM) {
-		return ErrLimit
+	if err != nil {
+		return err
 	}
-	if failed != nil {
-		return fmt.Errorf("inotify_add_watch: %w", failed)
-	}
-	w.dirs[int32(wd)], w.wds[id] = id, int32(wd)
+	w.dirs[wd], w.wds[id] = id, wd
 	return nil
+}
+
+// add asks the kernel for a watch. Called with mu held.
+func (w *Watcher) add(path string, mask uint32) (int32, error) {
+	var wd int
+	var failed error
+	if err := w.conn.Control(func(fd uintptr) { wd, failed = unix.InotifyAddWatch(int(fd), path, mask) }); err != nil {
+		return 0, fmt.Errorf("add inotify watch: %w", err)
+	}
+	switch {
+	case errors.Is(failed, unix.ENOSPC) || errors.Is(failed, unix.ENOMEM):
+		return 0, ErrLimit
+	case failed != nil:
+		return 0, fmt.Errorf("inotify_add_watch: %w", failed)
+	}
+	return int32(wd), nil
+}
+
+// dropFiles ends the watches of all files: directories need them. Called with mu held.
+func (w *Watcher) dropFiles() {
+	w.noFiles = true
+	for wd := range w.files {
+		w.end(wd)
+	}
+	clear(w.files)
+	clear(w.fileWds)
+}
+
+// end ends a watch. It fails when the kernel has ended it by itself, which is as good. Called with mu held.
+func (w *Watcher) end(wd int32) {
+	_ = w.conn.Control(func(fd uintptr) { _, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) })
+}
+
+// AddFile watches what has the name in dir now, under all the names that it has anywhere and by which it is open, until it is
+// deleted. It says whether there is a watch that was not there before: whether it is on the object id is for the caller to find out. There
+// need not be room for it.
+func (w *Watcher) AddFile(dir *rooted.Dir, name string, id change.ID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.fileWds[id]; ok || w.noFiles || len(w.files) >= maxFiles {
+		return false
+	}
+	wd, err := w.add("/proc/self/fd/"+strconv.Itoa(dir.Fd())+"/"+name, markedFile)
+	if err != nil {
+		w.noFiles = errors.Is(err, ErrLimit)
+		return false
+	}
+	if _, isDir := w.dirs[wd]; isDir { // it has the name by now
+		return false
+	}
+	if old, ok := w.files[wd]; ok {
+		delete(w.fileWds, old)
+	}
+	w.files[wd], w.fileWds[id] = id, wd
+	return true
+}
+
+// RemoveFile ends the watch of a file.
+func (w *Watcher) RemoveFile(id change.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if wd, ok := w.fileWds[id]; ok {
+		delete(w.fileWds, id)
+		delete(w.files, wd)
+		w.end(wd)
+	}
 }
 
 // Remove ends the watch of the directory id, and says whether there was one.
@@ -109,8 +183,7 @@ func (w *Watcher) Remove(id change.ID) bool {
 	}
 	delete(w.wds, id)
 	delete(w.dirs, wd)
-	// It fails when the kernel has ended the watch by itself, which is as good.
-	_ = w.conn.Control(func(fd uintptr) { _, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) })
+	w.end(wd)
 	return true
 }
 
@@ -165,6 +238,9 @@ func (w *Watcher) event(r record) (e Event, ok bool) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if id, known := w.files[r.watch]; known {
+		return w.fileEvent(id, r)
+	}
 	id, known := w.dirs[r.watch]
 	if !known {
 		return Event{}, false
@@ -186,5 +262,22 @@ func (w *Watcher) event(r record) (e Event, ok bool) {
 		Attrib:  r.mask&unix.IN_ATTRIB != 0,
 		IsDir:   r.mask&unix.IN_ISDIR != 0,
 		Cookie:  r.cookie,
+	}, true
+}
+
+// fileEvent translates a record of a file's own watch. Called with mu held.
+func (w *Watcher) fileEvent(id change.ID, r record) (e Event, ok bool) {
+	if r.mask&(unix.IN_IGNORED|unix.IN_UNMOUNT) != 0 {
+		delete(w.files, r.watch)
+		if w.fileWds[id] == r.watch {
+			delete(w.fileWds, id)
+		}
+		return Event{}, false
+	}
+	return Event{
+		File:    id,
+		Content: r.mask&(unix.IN_MODIFY|unix.IN_CLOSE_WRITE) != 0,
+		Closed:  r.mask&unix.IN_CLOSE_WRITE != 0,
+		Attrib:  r.mask&unix.IN_ATTRIB != 0,
 	}, true
 }

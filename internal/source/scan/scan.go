@@ -75,6 +75,8 @@ type Options struct {
 	Open func(Dir) (*rooted.Dir, Dir, error)
 	// Enter is called with each directory before it is listed; may be nil.
 	Enter func(Dir, *rooted.Dir)
+	// Linked is called with each file that has several names, as it was just seen at a place of an open directory; may be nil.
+	Linked func(dir *rooted.Dir, at change.Place, o *change.Object)
 	// Excluded says whether the entry name of the directory at a path is left out, together with all that is below it.
 	Excluded func(dir, name string, isDir bool) bool
 	// Fresh counts readings.

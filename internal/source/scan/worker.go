@@ -215,6 +215,12 @@ func (k *worker) inspect(e *entry) {
 	}
 	fresh := k.w.o.Fresh()
 	o, equal, err := k.differing(e.name, old)
+	if err == nil && o.Nlink > 1 && o.Kind == change.File && k.w.o.Linked != nil {
+		if equal {
+			o.ID = old.id // of which the one call has told but a part
+		}
+		k.w.o.Linked(k.dir, at, &o)
+	}
 	if equal {
 		if o.Kind == change.Dir && !k.job.Shallow {
 			k.below = append(k.below, k.child(old.id, e.name, o.Ctime))
