@@ -20,6 +20,9 @@ func mayImport() map[string][]string {
 		"config":  {"change"},
 		"status":  {"change"},
 		"dial":    {"change"},
+		"gluster": {"change", "dial"},
+		// What Gluster's own tools read and write of a session's configuration.
+		"config/gsyncdconf": {},
 		// The way of the data.
 		"index":           {"change"},
 		"checkpoint":      {"change", "index"},
@@ -45,6 +48,10 @@ func mayImport() map[string][]string {
 		},
 		"agent":      {"apply", "apply/bypath", "change", "delta", "durable", "rooted", "wire"},
 		"cli":        {"agent", "config", "dial", "durable", "status", "worker"},
+		"session":    {"config/gsyncdconf", "durable"},
+		"monitor":    {"durable"},
+		"gsyncd":     {"config/gsyncdconf", "dial", "durable", "gluster", "monitor", "session", "status"},
+		"cmd/gsyncd": {"gsyncd"},
 		"cli/mangen": {"cli", "config"},
 		"cmd/georep": {"agent", "cli", "worker"},
 		// Never shipped.

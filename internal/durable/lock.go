@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,6 +89,47 @@ func tryLock(path string) (*Held, error) {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	keep = true
+	return &Held{file: f, path: path}, nil
+}
+
+// Locked says whether somebody holds the lock of the file at path, without touching it. A file that is missing is not locked. Locks of this
+// kind and those of POSIX, as other programs take them, count alike.
+func Locked(path string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask for a lock: %w", err)
+	}
+	defer f.Close()
+	whole := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &whole); err != nil {
+		return false, fmt.Errorf("ask for the lock of %s: %w", path, err)
+	}
+	return whole.Type != unix.F_UNLCK, nil
+}
+
+// File is the open file that carries the lock. A child that gets it keeps the lock when we end, and calls Inherit.
+func (l *Held) File() *os.File { return l.file }
+
+// Inherit takes over a lock whose open file we were given when we were started, as this file descriptor, and writes our process number
+// into the file.
+func Inherit(fd uintptr, path string) (*Held, error) {
+	syscall.CloseOnExec(int(fd)) // our own children must not keep the lock alive
+	f := os.NewFile(fd, path)
+	if f == nil {
+		return nil, fmt.Errorf("inherit the lock of %s: there is no descriptor %d", path, fd)
+	}
+	number := []byte(strconv.Itoa(os.Getpid()) + "\n")
+	_, err := f.WriteAt(number, 0)
+	if err == nil {
+		err = f.Truncate(int64(len(number)))
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("inherit the lock of %s: %w", path, err)
+	}
 	return &Held{file: f, path: path}, nil
 }
 

@@ -1,0 +1,5 @@
+//go:build race
+
+package gsyncd
+
+const underRace = true
