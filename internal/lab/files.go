@@ -93,7 +93,7 @@ func (h *Host) writeFiles(ctx context.Context) error {
 		return err
 	}
 	files := map[string]string{
-		"ssh/sshd_config":     serverConfig("/etc/ssh", "/etc/ssh/authorized_keys", "PidFile /run/sshd.pid\n"),
+		"ssh/sshd_config":     serverConfig("/etc/ssh", h.authorizedKeys(), "PidFile /run/sshd.pid\n"),
 		"ssh/ssh_config":      h.lab.clientConfig(),
 		"ssh/authorized_keys": string(public),
 	}
@@ -124,7 +124,18 @@ func (h *Host) writeFiles(ctx context.Context) error {
 			return err
 		}
 	}
+	if h.lab.o.Gluster {
+		return h.forgetGluster()
+	}
 	return nil
+}
+
+// authorizedKeys is where sshd looks for keys: the lab's own one lets root and all users in everywhere.
+func (h *Host) authorizedKeys() string {
+	if h.lab.o.Gluster {
+		return ".ssh/authorized_keys /etc/ssh/authorized_keys"
+	}
+	return "/etc/ssh/authorized_keys"
 }
 
 // firstUser is the uid and gid of the first of Options.Users.
@@ -145,6 +156,13 @@ func (h *Host) users(files map[string]string) error {
 				if rest, isRoot := strings.CutPrefix(line, "root:"); isRoot {
 					_, tail, _ := strings.Cut(rest, ":")
 					lines[i] = "root:*:" + tail
+				}
+			}
+		}
+		if name == "passwd" && h.lab.o.Gluster {
+			for i, line := range lines {
+				if strings.HasPrefix(line, "root:") {
+					lines[i] = "root:x:0:0:root:" + h.Home() + ":/bin/bash" // for the keys of its sessions
 				}
 			}
 		}
@@ -184,12 +202,15 @@ func (h *Host) bootScript() string {
 	}
 	bind("../hosts", "/etc/hosts")
 	bind("run", "/run")
+	if h.lab.o.Gluster {
+		fmt.Fprintln(&s, "mkdir -p /run/gluster")
+	}
 	return s.String()
 }
 
 // startScript runs when the network is there: what the lab's maker wants, then sshd. Daemons must not die with the script.
 func (h *Host) startScript() string {
-	return "set -e\n{ " + h.lab.o.Boot + "\n:\n}\n$(command -v sshd || echo /usr/sbin/sshd) -f /etc/ssh/sshd_config -E /run/sshd.log"
+	return "set -e\n{ " + h.lab.o.Boot + "\n:\n}\n" + h.daemons() + "$(command -v sshd || echo /usr/sbin/sshd) -f /etc/ssh/sshd_config -E /run/sshd.log"
 }
 
 // makeKey makes an ed25519 key pair without a passphrase, unless it is there.

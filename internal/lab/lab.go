@@ -36,6 +36,8 @@ type Options struct {
 	// Boot is a shell script that each host runs when it boots, after its file systems and its network are there and before
 	// its sshd starts. A daemon that it starts lives until the host ends.
 	Boot string
+	// Gluster gives each host a glusterd of its own, which Boot comes before, and accounts of whose homes sshd reads the keys.
+	Gluster bool
 	// Dir is where files of the lab are kept. "" makes a temporary directory, which Close removes.
 	Dir string
 }
@@ -56,6 +58,10 @@ func ForTest(t testing.TB, o Options) *Lab {
 	need.Root(t)
 	for _, program := range programs {
 		need.Program(t, program)
+	}
+	if o.Gluster {
+		need.Program(t, "glusterd")
+		need.Program(t, "gluster")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -86,6 +92,9 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 		if _, err := find(program); err != nil {
 			return nil, fmt.Errorf("start a lab: %w", err)
 		}
+	}
+	if o.Gluster {
+		o = withGluster(o)
 	}
 	l := &Lab{dir: o.Dir, o: o, byName: map[string]*Host{}}
 	if l.dir == "" {
