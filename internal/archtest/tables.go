@@ -24,29 +24,32 @@ func mayImport() map[string][]string {
 		// What Gluster's own tools read and write of a session's configuration.
 		"config/gsyncdconf": {},
 		// The way of the data.
-		"index":           {"change"},
-		"checkpoint":      {"change", "index"},
-		"source":          {"change", "rooted", "source/fanotify", "source/ignore", "source/inotify", "source/scan", "source/spill"},
-		"source/fanotify": {"change", "rooted"},
-		"source/ignore":   {"change"},
-		"source/inotify":  {"change", "rooted"},
-		"source/scan":     {"change", "rooted", "source/spill"},
-		"source/spill":    {"change"},
-		"plan":            {"change"},
-		"wire":            {"change", "delta", "wire/wirepb"},
-		"wire/wirepb":     {},
-		"apply":           {"change", "delta", "rooted", "wire"},
-		"apply/bypath":    {"apply", "change", "delta", "rooted", "wire"},
+		"index":            {"change"},
+		"checkpoint":       {"change", "index"},
+		"source":           {"change", "rooted", "source/fanotify", "source/ignore", "source/inotify", "source/scan", "source/spill"},
+		"source/brick":     {"change", "gluster", "source/changelog"},
+		"source/changelog": {"change", "gluster"},
+		"source/fanotify":  {"change", "rooted"},
+		"source/ignore":    {"change"},
+		"source/inotify":   {"change", "rooted"},
+		"source/scan":      {"change", "rooted", "source/spill"},
+		"source/spill":     {"change"},
+		"plan":             {"change"},
+		"wire":             {"change", "delta", "wire/wirepb"},
+		"wire/wirepb":      {},
+		"apply":            {"change", "delta", "rooted", "wire"},
+		"apply/bygfid":     {"apply", "change", "delta", "gluster", "rooted", "wire"},
+		"apply/bypath":     {"apply", "change", "delta", "rooted", "wire"},
 		// The requests of wire are the words in which the engine speaks to its peer; see docs/decisions/rooms.md.
 		"replicate": {"change", "delta", "plan", "status", "wire"},
 		// Programs of the system that bring content over; see docs/decisions/transfer.md.
 		"transfer": {"change", "dial"},
 		// The way of the operator, as far as it is built.
 		"worker": {
-			"change", "checkpoint", "config", "delta", "dial", "durable", "index", "plan", "replicate", "rooted", "source", "source/ignore",
-			"status", "transfer", "wire",
+			"change", "checkpoint", "config", "delta", "dial", "durable", "gluster", "index", "plan", "replicate", "rooted", "source",
+			"source/brick", "source/ignore", "status", "transfer", "wire",
 		},
-		"agent":      {"apply", "apply/bypath", "change", "delta", "durable", "rooted", "wire"},
+		"agent":      {"apply", "apply/bygfid", "apply/bypath", "change", "delta", "durable", "gluster", "rooted", "wire"},
 		"cli":        {"agent", "config", "dial", "durable", "status", "worker"},
 		"session":    {"config/gsyncdconf", "durable"},
 		"monitor":    {"durable"},
@@ -64,6 +67,7 @@ func mayImport() map[string][]string {
 		"lab/cmd":    {"lab"},
 		"bench":      {"*"},
 		"test":       {"*"},
+		"test/brick": {"*"},
 	}
 }
 
@@ -79,7 +83,7 @@ func restricted() map[string][]string {
 		// Programs are started in one place, where their end is waited for.
 		"os/exec": {"dial"},
 		// Raw system calls stay where descriptors are held: dial enlarges pipes, index gives memory back, agent confines itself.
-		"golang.org/x/sys/unix": {"agent", "dial", "durable", "index", "rooted", "source/fanotify", "source/inotify"},
+		"golang.org/x/sys/unix": {"agent", "apply/bygfid", "dial", "durable", "gluster", "index", "rooted", "source/brick", "source/fanotify", "source/inotify"},
 		"testing":               {},
 		"testing/fstest":        {},
 		"testing/iotest":        {},

@@ -296,7 +296,7 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 	}
 	clear(e.stats.linked)
 	e.mu.Unlock()
-	e.report(status.Event{Kind: status.CaughtUp})
+	e.report(status.Event{Kind: status.CaughtUp, Caught: f.batch.At})
 	if !e.o.Once || f.batch.Scan.Running {
 		return false, nil
 	}

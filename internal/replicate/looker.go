@@ -98,6 +98,9 @@ func (l *looker) entry(w wire.Entry) error {
 	unknown := &change.Entry{Object: w.Object, Sec: w.Object.ID}
 	unknown.XattrSum = plan.XattrSum(w.Object.Xattrs)
 	unknown.ID, unknown.Xattrs, unknown.HasXattrs, unknown.Ctime = change.UnknownID(w.Object.ID), nil, false, change.Time{}
+	if l.e.o.SameIDs {
+		unknown.ID = w.Object.ID
+	}
 	f := Effect{At: at, Entry: unknown}
 	if ok && cur.Kind == change.Dir {
 		f.Tree = cur.ID

@@ -170,6 +170,8 @@ type Options struct {
 	Fresh bool
 	// TimeStep is in which steps the secondary keeps times; 0: exactly, or not known.
 	TimeStep time.Duration
+	// SameIDs says that an object has the same identity on both sides: what a look finds is known by it.
+	SameIDs bool
 	// Suspects are directories whose state on the secondary is not known, from before a crash.
 	Suspects []change.ID
 	Guard    Guard

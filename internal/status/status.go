@@ -76,6 +76,7 @@ type Event struct {
 	Text     string         `json:"text,omitempty"`
 	Failure  *Failure       `json:"failure,omitempty"` // EntryFailed, EntryHealed
 	Planned  *PlannedChange `json:"planned,omitempty"` // Planned
+	Caught   time.Time      `json:"caught,omitzero"`   // CaughtUp: what happened before this moment of the source is acknowledged, fails, or is held back
 	Snapshot Snapshot       `json:"snapshot"`
 }
 

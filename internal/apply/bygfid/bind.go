@@ -1,0 +1,107 @@
+package bygfid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"georep/internal/apply"
+	"georep/internal/wire"
+)
+
+// The volume's root carries what must be known of the sessions that write to the volume, one attribute for each bricks' worker and one for all
+// workers of a primary volume. They are not mirrored further.
+const (
+	markPrefix  = "user.georep.mark."
+	freshPrefix = "user.georep.fresh."
+)
+
+// Bind tells a worker what it left here. session is "PRIMARY.PART": the identity of the primary volume, and which part of its files the
+// worker has. Empty then means that nothing of that part is here.
+func (a *Applier) Bind(_ context.Context, session string, _ bool) (wire.BindResult, error) {
+	var res wire.BindResult
+	volume, part, ok := strings.Cut(session, ".")
+	if !ok || volume == "" || part == "" || len(session) > 100 || strings.ContainsFunc(session, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+		return res, apply.Refuse("%q cannot be the name of a session", session)
+	}
+	mark, marked, err := a.rootValue(markPrefix + session)
+	if err != nil {
+		return res, fmt.Errorf("read the mark of the volume: %w", err)
+	}
+	_, fresh, err := a.rootValue(freshPrefix + volume)
+	if err != nil {
+		return res, fmt.Errorf("read the mark of the volume: %w", err)
+	}
+	empty, err := a.empty()
+	if err != nil {
+		return res, fmt.Errorf("look into the volume: %w", err)
+	}
+	if empty && !fresh {
+		if err := a.setRootValue(freshPrefix+volume, "1"); err != nil {
+			return res, fmt.Errorf("mark the volume: %w", err)
+		}
+		fresh = true
+	}
+	res.Bound, res.Mark = true, mark
+	res.Empty = empty || fresh && !marked
+	key := markPrefix + session
+	a.key.Store(&key)
+	return res, nil
+}
+
+func (a *Applier) rootValue(name string) (string, bool, error) {
+	buf := make([]byte, 1024)
+	n, err := unix.Getxattr(a.m.Top()+"/.", name, buf)
+	if errors.Is(err, unix.ENODATA) {
+		return "", false, nil
+	}
+	return string(buf[:max(n, 0)]), err == nil, err
+}
+
+func (a *Applier) setRootValue(name, value string) error {
+	return unix.Setxattr(a.m.Top()+"/.", name, []byte(value), 0)
+}
+
+// empty says whether there is nothing in the volume but what is ours or the volume's own.
+func (a *Applier) empty() (bool, error) {
+	dir, err := os.Open(a.m.Top() + "/.")
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	for {
+		names, err := dir.Readdirnames(64)
+		for _, name := range names {
+			if name != apply.Reserved && name != ".trashcan" && !strings.HasPrefix(name, ".glusterfs") {
+				return false, nil
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// Commit notes the mark. What was applied is in the hands of all bricks that are up: each of them writes it to its disks in its own time, and a
+// replica that lost power is healed by the others.
+func (a *Applier) Commit(ctx context.Context, mark string, purge bool) error {
+	if key := a.key.Load(); key != nil && mark != "" {
+		if err := a.setRootValue(*key, mark); err != nil {
+			return fmt.Errorf("note the commit: %w", err)
+		}
+	}
+	if purge {
+		if err := a.purge(ctx); err != nil {
+			a.report(err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,310 @@
+package brick
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"georep/internal/change"
+	"georep/internal/gluster"
+	"georep/internal/source/changelog"
+)
+
+// ErrBrick means that the brick cannot be read any more: its file system is gone, or it is another one.
+var ErrBrick = errors.New("the brick cannot be read")
+
+// Index is what the secondary has acknowledged of this brick's objects, and the directories. Its methods are called by one goroutine.
+type Index interface {
+	// Get tells what is at a place.
+	Get(at change.Place) (change.Entry, bool, error)
+	// List calls fn for the entries of a directory behind a name, in the order of their bytes.
+	List(dir change.ID, after string, fn func(name string, e change.Entry) error) error
+	// Names lists the places of an object.
+	Names(id change.ID) ([]change.Place, error)
+	// Assume notes something that the secondary may have although it was never acknowledged: it is dropped then like anything else.
+	Assume(at change.Place, e change.Entry) error
+	// Forget removes what was noted of a place: another worker has it now.
+	Forget(at change.Place) error
+}
+
+// Volume is the primary volume as its clients see it, over all bricks.
+type Volume interface {
+	// Lookup gives the identity of what is at a place; false when there is nothing, or no such directory.
+	Lookup(ctx context.Context, at change.Place) (change.ID, bool, error)
+	// Attributes gives mode, owner and times of a directory, as all bricks together have it.
+	Attributes(ctx context.Context, dir change.ID) (change.Attr, error)
+	// Open opens a file's content for reading.
+	Open(ctx context.Context, id change.ID) (*os.File, error)
+	// Whole says whether all of the volume can be reached.
+	Whole(ctx context.Context) (bool, error)
+}
+
+// Options say what a Source observes.
+type Options struct {
+	Path   string // of the brick
+	Index  Index
+	Volume Volume
+	// After is the time, in seconds of the brick's clock, of the last journal that is done with; 0: the brick is crawled.
+	After int64
+	// Compare asks for the brick to be compared with the index even though the journals since After are there.
+	Compare bool
+	// Trusted says that the index has all that the secondary has of this brick, so that what is not in it needs no drop.
+	Trusted bool
+	// Indirect says that the brick holds no content that can be read (disperse, arbiter).
+	Indirect bool
+	// Spread says that the volume has several subvolumes, so that directories are on several bricks.
+	Spread bool
+	// XattrSum condenses extended attributes as the index does.
+	XattrSum func([]change.Xattr) uint64
+	// XtimeEvery is the time between two searches for what no journal tells; 0 means a minute.
+	XtimeEvery time.Duration
+}
+
+// Problem is an object that could not be read.
+type Problem struct {
+	At    change.Place
+	Path  string
+	Call  string
+	Errno syscall.Errno
+}
+
+// Batch is what Next hands over at once. See the fields of the same names of source.Batch.
+type Batch struct {
+	Seen       []change.Observation
+	Problems   []Problem
+	Gone       []change.Place
+	AbsentMore bool
+	Crawling   bool  // the brick is being compared
+	Entries    int64 // compared so far in this crawl
+	Equal      int64
+	CaughtUp   bool
+	At         time.Time // of CaughtUp
+	History    bool      // journals of the past are being read
+	Note       string
+}
+
+// batchSize is about how many observations one batch holds.
+const batchSize = 4096
+
+// Source observes one brick. Next is called by one goroutine, the other methods by any.
+type Source struct {
+	o      Options
+	tree   *tree
+	stream *changelog.Stream
+
+	mu     sync.Mutex // guards what Again and Rescan leave
+	again  []change.Place
+	rescan []change.ID
+	asked  bool
+	wake   chan struct{}
+	marks  []mark // moments that were handed out as caught up
+
+	pending  *hints
+	removed  map[change.Place]removal // names that may be gone
+	removals []change.Place           // their order
+	crawl    *crawl                   // nil: none runs
+	shown    map[change.ID]bool       // directories that were handed out and may not be in the index yet
+	fresh    uint64
+	closed   int64 // the last journal whose records have been taken
+	barrier  bool  // a journal has ended: what it told is finished before more is read
+	news     bool  // something happened since CaughtUp was told
+	current  time.Time
+	history  bool
+	note     string
+	gone     []change.Place
+	began    int64
+	parted   time.Time // when a part of the volume could not be reached; zero: it could
+	xtime    *xtimes
+}
+
+// mark is a moment at which all had been handed out, and the journal that had ended by then.
+type mark struct {
+	at     time.Time
+	closed int64
+}
+
+// removal is what a name was that may be gone.
+type removal struct {
+	id   change.ID
+	kind change.Kind // 0: not known
+}
+
+// New begins to observe a brick. Close ends it.
+func New(o Options) (*Source, error) {
+	t, err := openTree(o.Path, o.Indirect)
+	if err != nil {
+		return nil, err
+	}
+	if o.XtimeEvery == 0 {
+		o.XtimeEvery = time.Minute
+	}
+	s := &Source{
+		o: o, tree: t, wake: make(chan struct{}, 1), pending: newHints(), removed: map[change.Place]removal{}, shown: map[change.ID]bool{},
+		closed: o.After, news: true, history: o.After > 0,
+	}
+	s.began = time.Now().Unix()
+	after := o.After
+	if after == 0 { // all is crawled: journals before this moment tell nothing more
+		after = s.began - crawlMargin
+		s.closed = 0
+	}
+	if s.stream, err = changelog.Open(t.root+"/"+changelog.Dir, after); err != nil {
+		return nil, fmt.Errorf("follow the brick %s: %w", o.Path, err)
+	}
+	if o.After == 0 || o.Compare {
+		s.startCrawl(gluster.Root)
+	}
+	s.xtime = newXtimes(o.XtimeEvery)
+	return s, nil
+}
+
+// crawlMargin is how far before the begin of a crawl journals are read, in seconds: a journal's time is rounded.
+const crawlMargin = 2
+
+// Close releases the brick.
+func (s *Source) Close() error { return s.stream.Close() }
+
+// Again asks for places to be looked at once more.
+func (s *Source) Again(places ...change.Place) {
+	s.mu.Lock()
+	s.again = append(s.again, places...)
+	s.asked = true
+	s.mu.Unlock()
+	s.nudge()
+}
+
+// Rescan asks for a directory and what is new below it to be compared with the index.
+func (s *Source) Rescan(dir change.ID) {
+	s.mu.Lock()
+	s.rescan = append(s.rescan, dir)
+	s.asked = true
+	s.mu.Unlock()
+	s.nudge()
+}
+
+func (s *Source) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Acknowledged says up to which journal, by its time, all was acknowledged when everything that was handed out until a moment
+// (Batch.At of one that had caught up) is; 0: none.
+func (s *Source) Acknowledged(at time.Time) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var closed int64
+	keep := s.marks[:0]
+	for _, m := range s.marks {
+		if m.at.After(at) {
+			keep = append(keep, m)
+		} else {
+			closed = max(closed, m.closed)
+		}
+	}
+	s.marks = keep
+	return closed
+}
+
+// Next waits for observations. Parents come before what is in them; absences come in batches of their own, after all that was
+// recorded before them.
+func (s *Source) Next(ctx context.Context) (Batch, error) {
+	for {
+		s.takeAsked()
+		var b Batch
+		did, err := s.step(ctx, &b)
+		switch {
+		case err != nil:
+			return Batch{}, err
+		case did == handOver:
+			s.complete(&b)
+			return b, nil
+		case did == nothing:
+			if len(s.gone) > 0 || s.note != "" {
+				s.complete(&b)
+				return b, nil
+			}
+			if err := s.wait(ctx); err != nil {
+				return Batch{}, err
+			}
+		}
+	}
+}
+
+// complete fills in how far the source is.
+func (s *Source) complete(b *Batch) {
+	if s.crawl != nil {
+		b.Crawling, b.Entries, b.Equal = true, s.crawl.entries, s.crawl.equal
+	}
+	b.History = s.history
+	b.Note, s.note = s.note, ""
+	b.Gone = append(b.Gone, s.gone...)
+	s.gone = nil
+}
+
+// doing is what a step has come to.
+type doing int
+
+const (
+	nothing  doing = iota // there is nothing to do now
+	goOn                  // there is more to do
+	handOver              // the batch is to be handed out
+)
+
+// step does one piece of work.
+func (s *Source) step(ctx context.Context, b *Batch) (doing, error) {
+	if !s.barrier && s.pending.len() < batchSize {
+		if err := s.gather(); err != nil {
+			return nothing, err
+		}
+	}
+	if s.pending.ready() {
+		err := s.observe(ctx, b)
+		if len(b.Seen) > 0 || len(b.Problems) > 0 {
+			return handOver, err
+		}
+		return goOn, err
+	}
+	if s.crawl != nil {
+		return goOn, s.crawlOn()
+	}
+	if s.pending.len() > 0 {
+		return nothing, nil // what is left is changing just now
+	}
+	if len(s.removals) > 0 && time.Since(s.parted) < partedWait {
+		if s.barrier { // changes go on; that they were all handed out is said when the deletions were
+			s.barrier = false
+			return goOn, nil
+		}
+		return nothing, nil
+	}
+	if len(s.removals) > 0 {
+		err := s.confirm(ctx, b)
+		if len(b.Seen) > 0 {
+			return handOver, err
+		}
+		return goOn, err
+	}
+	return s.catchUp(b)
+}
+
+// wait waits for something to happen.
+func (s *Source) wait(ctx context.Context) error {
+	timer := time.NewTimer(pollEvery)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.wake:
+	case <-timer.C:
+	}
+	return nil
+}
+
+// pollEvery is how often the journal is looked at while nothing happens.
+const pollEvery = 50 * time.Millisecond

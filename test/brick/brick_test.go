@@ -1,0 +1,289 @@
+// Package brick mirrors real Gluster volumes, brick by brick.
+package brick
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"georep/internal/agent"
+	"georep/internal/lab"
+	"georep/internal/need"
+	"georep/internal/worker"
+)
+
+// role makes a process of this test a worker or an agent.
+const role = "GEOREP_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	var err error
+	switch os.Getenv(role) {
+	case "":
+		os.Exit(m.Run())
+	case "worker":
+		err = runWorker()
+	case "agent":
+		err = agent.RunVolume(context.Background(), os.Stdin, os.Stdout, agent.Volume{
+			Name: os.Args[1], LogFile: os.Args[2], Version: "test", Report: func(err error) { fmt.Fprintln(os.Stderr, "agent:", err) },
+		})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// assignment is what a worker is told.
+type assignment struct {
+	Volume     string
+	VolumeID   string
+	Path       string
+	Subvolume  int
+	Subvolumes int
+	Indirect   bool
+	Secondary  string
+	Hosts      []string
+	WorkDir    string
+	Program    string
+	Debug      bool
+}
+
+func runWorker() error {
+	var a assignment
+	if err := json.Unmarshal([]byte(os.Args[1]), &a); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	level := slog.LevelInfo
+	if a.Debug {
+		level = slog.LevelDebug
+	}
+	b := worker.Brick{
+		Volume: a.Volume, Path: a.Path, Subvolume: a.Subvolume, Subvolumes: a.Subvolumes, Indirect: a.Indirect,
+		SecondaryVolume: a.Secondary, Hosts: a.Hosts, WorkDir: a.WorkDir, LogFile: filepath.Join(a.WorkDir, "mount.log"),
+		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		Command: func(string) []string {
+			return []string{"env", role + "=agent", a.Program, a.Secondary, "/var/log/glusterfs/agent.log"}
+		},
+	}
+	id, err := hex.DecodeString(a.VolumeID)
+	if err != nil {
+		return err
+	}
+	copy(b.VolumeID[:], id)
+	out := json.NewEncoder(os.Stdout)
+	b.Report = func(r worker.BrickReport) { _ = out.Encode(r) }
+	return worker.RunBrick(ctx, b)
+}
+
+// cluster is two hosts with a glusterd and a volume each.
+type cluster struct {
+	t   *testing.T
+	lab *lab.Lab
+}
+
+// volumes are given as the words after "volume create NAME", with BRICK for each brick.
+func newCluster(t *testing.T, primary, secondary string) *cluster {
+	t.Helper()
+	need.Root(t)
+	for _, program := range []string{"glusterd", "gluster", "glusterfs"} {
+		need.Program(t, program)
+	}
+	l := lab.ForTest(t, lab.Options{
+		Hosts:   []string{"p", "s"},
+		Private: []string{"/var/lib/glusterd", "/var/log/glusterfs", "/etc/glusterfs"},
+		Boot:    "rm -rf /var/lib/glusterd/glusterd.info /var/lib/glusterd/peers/* /var/lib/glusterd/vols/*\nmkdir -p /run/gluster\nglusterd",
+	})
+	c := &cluster{t: t, lab: l}
+	for host, layout := range map[string]string{"p": primary, "s": secondary} {
+		c.wait(host+"'s glusterd", func() error { return c.try(host, "gluster", "volume", "status") })
+		words, n := []string{"gluster", "--mode=script", "volume", "create", "v" + host}, 0
+		for _, w := range strings.Fields(layout) {
+			if w == "BRICK" {
+				w = fmt.Sprintf("%s:%s", host, c.brick(host, n))
+				n++
+			}
+			words = append(words, w)
+		}
+		c.on(host, append(words, "force")...)
+		for _, option := range c.options(host) {
+			c.on(host, append([]string{"gluster", "--mode=script", "volume", "set", "v" + host}, strings.Fields(option)...)...)
+		}
+		c.on(host, "gluster", "--mode=script", "volume", "start", "v"+host)
+		c.on(host, "mkdir", "-p", c.mount(host))
+		c.on(host, "mount", "-t", "glusterfs", "localhost:/v"+host, c.mount(host))
+	}
+	return c
+}
+
+func (c *cluster) options(host string) []string {
+	if host == "s" {
+		return nil
+	}
+	return []string{"changelog.changelog on", "geo-replication.indexing on"}
+}
+
+func (c *cluster) brick(host string, n int) string {
+	return filepath.Join(c.lab.Host(host).Dir(), fmt.Sprintf("brick%d", n))
+}
+
+func (c *cluster) mount(host string) string { return "/mnt/v" + host }
+
+func (c *cluster) try(host string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	out, err := c.lab.Host(host).Command(ctx, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("on %s: %v: %w: %s", host, args, err, out)
+	}
+	return nil
+}
+
+func (c *cluster) on(host string, args ...string) string {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	out, err := c.lab.Host(host).Command(ctx, args...).CombinedOutput()
+	if err != nil {
+		c.t.Fatalf("on %s: %v: %v: %s", host, args, err, out)
+	}
+	return string(out)
+}
+
+// sh runs a script on a host.
+func (c *cluster) sh(host, script string) string {
+	c.t.Helper()
+	return c.on(host, "bash", "-euc", script)
+}
+
+func (c *cluster) wait(what string, ready func() error) {
+	c.t.Helper()
+	deadline := time.NewTimer(60 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ready()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			c.t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+// running is a worker.
+type running struct {
+	c    *cluster
+	cmd  *exec.Cmd
+	done chan error
+}
+
+// start runs the worker of a brick.
+func (c *cluster) start(n, subvolume, subvolumes int) *running {
+	c.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	id := strings.ReplaceAll(strings.TrimSpace(c.sh("p", "sed -n s/^volume-id=//p /var/lib/glusterd/vols/vp/info")), "-", "")
+	a := assignment{
+		Volume: "vp", VolumeID: id, Path: c.brick("p", n), Subvolume: subvolume, Subvolumes: subvolumes, Secondary: "vs", Hosts: []string{"s"},
+		WorkDir: filepath.Join(c.lab.Host("p").Dir(), fmt.Sprintf("work%d", n)), Program: self, Debug: os.Getenv("GEOREP_TEST_DEBUG") != "",
+	}
+	text, err := json.Marshal(a)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r := &running{c: c, done: make(chan error, 1)}
+	r.cmd = c.lab.Host("p").Command(context.Background(), self, string(text))
+	r.cmd.Env = append(r.cmd.Env, role+"=worker")
+	log, err := os.OpenFile(filepath.Join(c.lab.Dir(), fmt.Sprintf("worker%d.log", n)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r.cmd.Stdout, r.cmd.Stderr = io.Discard, log
+	if os.Getenv("GEOREP_TEST_DEBUG") != "" {
+		r.cmd.Stdout = log
+	}
+	if err := r.cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	go func() {
+		r.done <- r.cmd.Wait()
+		_ = log.Close()
+	}()
+	c.t.Cleanup(func() {
+		r.stop()
+		if c.t.Failed() {
+			text, _ := os.ReadFile(log.Name())
+			c.t.Logf("worker of brick %d:\n%s", n, text[max(0, len(text)-20000):])
+		}
+	})
+	return r
+}
+
+// stop ends the worker in good order.
+func (r *running) stop() {
+	if r.cmd == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := lab.Signal(ctx, r.cmd, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		r.c.t.Logf("stop the worker: %v", err)
+	}
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		_ = r.cmd.Process.Kill()
+		<-r.done
+		r.c.t.Errorf("the worker did not end")
+	}
+	r.cmd = nil
+}
+
+// list is every entry of a mounted volume with its GFID and all that is mirrored.
+const list = `cd %s; find . -mindepth 1 -path ./.georep -prune -o -path ./.trashcan -prune -o -print0 | sort -z | while IFS= read -r -d '' f; do
+	printf '%%q ' "$f"; getfattr -h --absolute-names --only-values -n glusterfs.gfid.string "$f" | tr '\n' ' '
+	stat --printf '%%F %%a %%u %%g ' "$f"
+	[ -d "$f" ] || stat --printf '%%s %%h %%y ' "$f"
+	[ -L "$f" ] && readlink "$f"; [ -f "$f" ] && md5sum <"$f"; echo; done`
+
+// equal waits until both volumes hold the same.
+func (c *cluster) equal() {
+	c.t.Helper()
+	var differ string
+	deadline := time.Now().Add(60 * time.Second)
+	for time.Now().Before(deadline) {
+		p, s := c.sh("p", fmt.Sprintf(list, c.mount("p"))), c.sh("s", fmt.Sprintf(list, c.mount("s")))
+		if p == s {
+			return
+		}
+		differ = fmt.Sprintf("primary:\n%s\nsecondary:\n%s", p, s)
+	}
+	c.t.Fatalf("the volumes differ:\n%s", differ)
+}
+
+func TestFirstFile(t *testing.T) {
+	c := newCluster(t, "BRICK", "BRICK")
+	c.start(0, 1, 1)
+	c.sh("p", "cd "+c.mount("p")+"; echo hello >f")
+	c.equal()
+}
