@@ -1,3 +1,0 @@
-// Package gluster knows what a Gluster installation says and offers: identities, volumes and their bricks, and mounts by which objects are
-// reached by their GFID.
-package gluster
