@@ -62,6 +62,7 @@ type Engine struct {
 	bulk      *queue                     // tasks whose content is streamed
 	small     *queue                     // the same, of small files
 	turn      atomic.Uint64              // of the connections, to stream content
+	buffers   sync.Pool                  // *[]byte, of at most inlineMax bytes, for content that travels within requests
 	stats     counters
 	failing   map[change.Place]*attempts // a copy of the ledger's keys, at most failingMax
 	unlisted  []Failing                  // failures that wait to be written into the ledger, see list
@@ -104,6 +105,7 @@ func New(o Options) *Engine {
 		halted: o.Guard.Halted, finished: make(chan *batch, 2*maxOpen), wake: make(chan struct{}, 1), started: time.Now(),
 	}
 	e.cond = sync.NewCond(&e.mu)
+	e.buffers.New = func() any { return new([]byte) }
 	e.peers.Store(&o.Peers)
 	for _, id := range o.Suspects {
 		e.suspect[id], e.suspect[change.StashID] = true, true

@@ -85,6 +85,9 @@ func (p *peer) Do(ctx context.Context, r *wire.Request, done func(change.Result)
 		}
 	}
 	p.announced(r)
+	mine := *r
+	mine.Inline = slices.Clone(r.Inline)
+	r = &mine
 	finish := func() {
 		p.mu.Lock()
 		res := p.carryOut(r)

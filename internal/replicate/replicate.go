@@ -76,7 +76,7 @@ type Problem struct {
 // Peer is one connection to the secondary. All methods may be called at once.
 type Peer interface {
 	// Do sends a request and calls done once with the answer; it blocks only to hold the caller back. When the link
-	// breaks done is not called.
+	// breaks done is not called. r and its content are the caller's again when Do has returned.
 	Do(ctx context.Context, r *wire.Request, done func(change.Result)) error
 	// Write sends the content of a file and waits for the answer. progress is told how many bytes of the content are done with
 	// since it was told before, and how many of them had to be sent.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 
 	"georep/internal/change"
 	"georep/internal/delta"
@@ -235,7 +236,10 @@ func (e *Engine) sendInline(ctx context.Context, t *task, r *wire.Request, p Pee
 		return err
 	}
 	defer c.Close()
-	data := make([]byte, t.d.Object.Size)
+	buf := e.buffers.Get().(*[]byte)
+	defer e.buffers.Put(buf)
+	*buf = slices.Grow((*buf)[:0], int(t.d.Object.Size))
+	data := (*buf)[:t.d.Object.Size]
 	if _, err := c.ReadAt(data, 0); err != nil && !(errors.Is(err, io.EOF) && len(data) == 0) {
 		return e.unread(ctx, t, changedIfShort(err))
 	}

@@ -198,6 +198,9 @@ func (o *out) run() error {
 func (o *out) take() (batch []byte, plain []stretch, closing bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(o.pending) == 0 {
+		return nil, nil, o.closing // both buffers stay, and nobody waits
+	}
 	batch, o.pending, o.spare = o.pending, o.spare[:0], nil
 	plain, o.plain = o.plain, nil
 	if o.room != nil {
