@@ -23,6 +23,7 @@ const (
 	Part     = Reserved + "/part" // large files that are not complete yet
 	Marker   = "volume"           // in Reserved: the session whose copy this is
 	LastMark = "mark"             // in Reserved: of the last commit
+	Unsafe   = "unsafe"           // in Reserved: since when it is not known what is on the disk, as its time of change
 	LockFile = "lock"             // in Reserved: held by the agents that work here
 )
 

@@ -360,9 +360,12 @@ func (w *worker) loop(ctx context.Context) (Summary, error) {
 	cause := context.Cause(work)
 	var link *LinkError
 	var peer *replicate.PeerError
+	var answer *wire.RemoteError
 	switch {
 	case errors.As(cause, &link):
 		return sum, link
+	case errors.As(err, &peer) && errors.As(err, &answer): // the connection itself is well
+		return sum, &LinkError{Err: fmt.Errorf("%s: %s answered: %s (see dmesg and df there); what it has not confirmed is sent again", peer.Doing, w.place(), answer.Detail), Transient: true}
 	case errors.As(err, &peer) && ctx.Err() == nil:
 		return sum, &LinkError{Err: first.explain(err), Transient: true}
 	case errors.Is(err, source.ErrSourceReplaced):

@@ -46,8 +46,9 @@ type Applier struct {
 	report   func(error)
 	uid      int // of this process, when it is not root; else -1
 	noOwner  bool
-	clock    atomic.Pointer[clock]  // of the file system, when it was probed
-	folds    func(*rooted.Dir) bool // whether a directory takes different names for the same
+	unsafe   atomic.Pointer[change.Time] // when a sync failed last; nil: none has
+	clock    atomic.Pointer[clock]       // of the file system, when it was probed
+	folds    func(*rooted.Dir) bool      // whether a directory takes different names for the same
 }
 
 var (

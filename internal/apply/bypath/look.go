@@ -99,10 +99,7 @@ func (a *Applier) Commit(ctx context.Context, mark string, purge bool) error {
 			a.report(err)
 		}
 	}
-	if err := a.root.SyncFS(ctx); err != nil {
-		return fmt.Errorf("make durable: %w", err)
-	}
-	return nil
+	return a.sync(ctx, purge)
 }
 
 // maxSession bounds the name of a session, in bytes.
@@ -133,6 +130,12 @@ func (a *Applier) Bind(ctx context.Context, session string, adopt bool) (wire.Bi
 	}
 	a.clock.Store(&c)
 	res.TimeStep = c.step
+	if err := a.findUnsafe(); err != nil {
+		return wire.BindResult{}, fmt.Errorf("look into %s: %w", apply.Reserved, err)
+	}
+	if err := a.dropParts(ctx); err != nil {
+		return wire.BindResult{}, err
+	}
 	if res.Bound {
 		return res, nil
 	}
@@ -265,5 +268,5 @@ func (a *Applier) writeMarker(ctx context.Context, top *rooted.Dir, session stri
 		a.unlink(top, temp)
 		return err
 	}
-	return a.root.SyncFS(ctx)
+	return a.sync(ctx, false)
 }

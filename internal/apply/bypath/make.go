@@ -137,7 +137,7 @@ func (a *Applier) makeFile(r *wire.Request, at place, occupied bool) (change.Res
 		occupied: occupied || !r.Over.IsZero(),
 		expected: expected,
 		same: func(o *change.Object, expected bool) (bool, error) {
-			if expected || o.Kind != change.File || o.Size != r.Object.Size || o.Nlink > 1 && o.Nlink != a.namesOf(r, o.ID) {
+			if expected || o.Kind != change.File || o.Size != r.Object.Size || !a.trusts(o) || o.Nlink > 1 && o.Nlink != a.namesOf(r, o.ID) {
 				return false, nil
 			}
 			return equalTo(at, r.Inline)
@@ -235,7 +235,7 @@ func (a *Applier) adoptFile(ctx context.Context, r *wire.Request, at place) (cha
 	if err != nil {
 		return change.Result{}, err
 	}
-	if ok && o.Kind == change.File && o.Size == r.Object.Size {
+	if ok && o.Kind == change.File && o.Size == r.Object.Size && a.trusts(&o) {
 		equal, err := a.sameContent(ctx, r, at)
 		switch {
 		case err != nil:

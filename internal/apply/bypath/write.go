@@ -76,7 +76,7 @@ func (w *writing) open(ctx context.Context) (change.Result, error) {
 		w.out, err = w.a.openOutput(at, r, w.s.Basis())
 	}
 	if err == nil {
-		err = w.openBasis(at, ok && there.Kind == change.File)
+		err = w.openBasis(at, ok && there.Kind == change.File && w.a.trusts(&there))
 	}
 	if err != nil {
 		return change.Result{}, err
@@ -213,7 +213,7 @@ func (w *writing) same(ctx context.Context, at place, o *change.Object, expected
 	if self, err := w.out.file.Stat(); err != nil || o.ID == self.ID {
 		return err == nil, err
 	}
-	if expected || o.Kind != change.File || o.Size != w.r.Object.Size {
+	if expected || o.Kind != change.File || o.Size != w.r.Object.Size || !w.a.trusts(o) {
 		return false, nil
 	}
 	if o.Nlink != w.a.namesOf(w.r, o.ID) {
