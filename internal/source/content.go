@@ -49,6 +49,10 @@ func (v *Volume) Open(ctx context.Context, at change.Place, o change.Object) (*C
 		file.Close()
 		return nil, fmt.Errorf("open file %q: another object has its name: %w", at.Name, fs.ErrNotExist)
 	}
+	if err := v.flushedFile(ctx, file, &was); err != nil {
+		file.Close()
+		return nil, err
+	}
 	return &Content{file: file, was: was}, nil
 }
 

@@ -79,7 +79,10 @@ type Options struct {
 	ScanRate int
 	// Checksum declares the content of every file doubtful in the first pass.
 	Checksum bool
-	Jobs     int // goroutines that scan; 0 means 4
+	// Flush has what mappings (mmap) hold written to the disk before any content is read. A page that is changed again before it was written
+	// moves the file's times once only; so what a mapping writes after a file was read moves them, and is found by the next pass.
+	Flush bool
+	Jobs  int // goroutines that scan; 0 means 4
 	// TempDir is where lists that do not fit into memory are kept; "" means the system's directory.
 	TempDir string
 	// XattrSum condenses extended attributes as the index does. With it a pass tells apart why a file's ctime changed: the
@@ -157,6 +160,9 @@ type Volume struct {
 	limiter *rate.Limiter
 
 	drain sync.Mutex // held while events are read, so that they are treated in their order
+
+	flushed chan struct{} // closed when the flush of Options.Flush has ended; nil without
+	flushAt time.Time     // when that began
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -244,6 +250,7 @@ func (o *Options) fill() {
 func (v *Volume) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	v.stop, v.stopped = cancel, ctx.Done()
+	v.flush(ctx)
 	v.running.Go(func() {
 		if err := v.walker.Run(ctx); err != nil && ctx.Err() == nil {
 			v.fail(fmt.Errorf("scan source: %w", err))

@@ -305,7 +305,7 @@ func (w *worker) observe(ctx context.Context) error {
 	}
 	opts := source.Options{
 		Root: w.root, Path: w.o.Source, Index: w.index, Ignore: ignore, ScanInterval: w.o.ScanInterval,
-		Checksum: w.o.Checksum, Jobs: 2, TempDir: w.o.StateDir, ScanRate: backgroundRate,
+		Checksum: w.o.Checksum, Flush: w.o.Once && !w.o.DryRun, Jobs: 2, TempDir: w.o.StateDir, ScanRate: backgroundRate,
 	}
 	if w.o.Once {
 		opts.Events = source.Auto
