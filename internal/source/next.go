@@ -48,6 +48,10 @@ func (n *nextState) close() {
 	n.swept.close()
 }
 
+// Begin starts the first pass. Without it the first call of Next does; that, or anything that it excludes, must not be under way. What is found
+// waits for Next, in bounded memory.
+func (v *Volume) Begin() error { return v.beginScans() }
+
 // Next waits until there is something to hand over. Its errors are final: ErrSourceReplaced, that of ctx, that of the index, or of
 // a temporary file.
 func (v *Volume) Next(ctx context.Context) (Batch, error) {

@@ -248,6 +248,7 @@ func (w *worker) forget() error {
 	if err != nil || !ok {
 		return err
 	}
+	w.forgot = true
 	return store{Index: w.index}.Commit(nil, []replicate.Effect{{At: change.Place{}, Tree: root.ID}}, "")
 }
 

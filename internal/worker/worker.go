@@ -108,9 +108,9 @@ func Run(ctx context.Context, o Options, report func(status.Event)) (Summary, er
 		tell(e)
 	}
 	delay := firstDelay
-	for {
+	for first := true; ; first = false {
 		began := time.Now()
-		w := &worker{o: o, report: report}
+		w := &worker{o: o, report: report, first: first}
 		o.Interactive = false // a person is asked at the start only, not when a connection breaks in the night
 		sum, err := w.run(ctx)
 		var link *LinkError
@@ -145,6 +145,7 @@ func (e *LinkError) Unwrap() error { return e.Err }
 type worker struct {
 	o         Options
 	report    func(status.Event)
+	first     bool // of this run
 	connected bool
 
 	root    *rooted.Root
@@ -156,6 +157,7 @@ type worker struct {
 	linksMu   sync.Mutex // guards links and closers while further connections are made
 	links     []*link
 	volume    *source.Volume
+	forgot    bool              // the index was emptied since volume was made
 	carry     *transfer.Carrier // nil: content travels by the connections
 	limiter   *rate.Limiter
 	bound     bound
@@ -178,7 +180,7 @@ func (w *worker) run(ctx context.Context) (sum Summary, err error) {
 			}
 		}
 	}()
-	for _, step := range []func(context.Context) error{w.openSource, w.openState, w.connect, w.bind, w.checkSource, w.checkOwners, w.greet, w.observe, w.openCarrier} {
+	for _, step := range []func(context.Context) error{w.openSource, w.openState, w.observeEarly, w.connect, w.bind, w.checkSource, w.checkOwners, w.greet, w.observe, w.openCarrier} {
 		if err := step(ctx); err != nil {
 			if ctx.Err() != nil {
 				return Summary{}, nil
@@ -297,8 +299,29 @@ func (w *worker) checkSource(context.Context) error {
 	return w.index.SetValue("source", []byte(id))
 }
 
-// observe starts the source.
+// observeEarly starts the source, and its first comparison with the index, while the connection is still to be made. Only the first attempt
+// does: while a destination is away for long, the source is left in peace.
+func (w *worker) observeEarly(ctx context.Context) error {
+	if !w.first {
+		return nil
+	}
+	if err := w.observe(ctx); err != nil {
+		return err
+	}
+	if err := w.volume.Begin(); err != nil {
+		return fmt.Errorf("observe the source: %w", err)
+	}
+	return nil
+}
+
+// observe starts the source, anew if the index that it was compared with is not valid any more.
 func (w *worker) observe(ctx context.Context) error {
+	if w.volume != nil && !w.forgot {
+		return nil
+	}
+	if err := w.stopObserving(); err != nil {
+		return fmt.Errorf("observe the source anew: %w", err)
+	}
 	ignore, err := matcher(w.o.Patterns)
 	if err != nil {
 		return err
@@ -310,12 +333,23 @@ func (w *worker) observe(ctx context.Context) error {
 	if w.o.Once {
 		opts.Events = source.Auto
 	}
-	w.volume, err = source.New(ctx, opts)
+	v, err := source.New(ctx, opts)
 	if err != nil {
 		return fmt.Errorf("observe the source: %w", err)
 	}
-	w.closeLater(w.volume.Close)
+	w.volume, w.forgot = v, false
+	w.closeLater(w.stopObserving)
 	return nil
+}
+
+// stopObserving ends the source, if it runs.
+func (w *worker) stopObserving() error {
+	v := w.volume
+	if v == nil {
+		return nil
+	}
+	w.volume = nil
+	return v.Close()
 }
 
 // backgroundRate bounds the scans after the first one, in entries a second.
