@@ -9,7 +9,7 @@ import (
 // The two low bits of an operation's first varint.
 const (
 	codeCopy  = 0 // bytes; a signed varint follows: how far from the expected place
-	codeData  = 1 // bytes; they follow
+	codeData  = 1 // bytes; they follow. With a length of 0: zeros, whose number follows
 	codeHole  = 2 // bytes
 	codeBlock = 3 // copy of one whole block: how many blocks from the expected one, signed
 )
@@ -21,7 +21,11 @@ const (
 type Coder struct {
 	block  int64
 	expect int64
+	zeros  []byte // what the zeros of operations that were parsed share
 }
+
+// leastZeros is the number of zeros from which they are told by their number.
+const leastZeros = 8
 
 // NewCoder begins a row over a basis cut in blocks of that many bytes (Params.Block); 0 if there is no basis.
 func NewCoder(block int) Coder { return Coder{block: int64(block)} }
@@ -30,6 +34,10 @@ func NewCoder(block int) Coder { return Coder{block: int64(block)} }
 func (c *Coder) Append(buf []byte, op Op) []byte {
 	switch op.Kind {
 	case Data:
+		if len(op.Data) >= leastZeros && zero(op.Data) {
+			buf = binary.AppendUvarint(append(buf, codeData), uint64(len(op.Data)))
+			break
+		}
 		buf = binary.AppendUvarint(buf, uint64(len(op.Data))<<2|codeData)
 		buf = append(buf, op.Data...)
 	case Hole:
@@ -48,7 +56,8 @@ func (c *Coder) Append(buf []byte, op Op) []byte {
 	return buf
 }
 
-// Parse reads the first operation of b and gives the bytes behind it. Data shares the bytes of b. Lengths are positive and
+// Parse reads the first operation of b and gives the bytes behind it. Data shares the bytes of b, or those of other operations, and is not to be
+// written to. Lengths are positive and
 // places not negative; whether they fit basis and target is for Patcher.Apply. Errors wrap ErrOp.
 func (c *Coder) Parse(b []byte) (op Op, rest []byte, err error) {
 	head, n := binary.Uvarint(b)
@@ -60,6 +69,13 @@ func (c *Coder) Parse(b []byte) (op Op, rest []byte, err error) {
 	switch head & 3 {
 	case codeData:
 		op.Kind = Data
+		if op.Len == 0 {
+			op, rest, err = c.parseZeros(rest)
+			if err != nil {
+				return Op{}, nil, err
+			}
+			break
+		}
 		if op.Len > int64(len(rest)) {
 			return Op{}, nil, fmt.Errorf("parse operation: %v, %d there: %w", op, len(rest), ErrOp)
 		}
@@ -88,4 +104,16 @@ func (c *Coder) Parse(b []byte) (op Op, rest []byte, err error) {
 	}
 	c.expect = at + op.Len
 	return op, rest, nil
+}
+
+// parseZeros reads the number of zeros.
+func (c *Coder) parseZeros(b []byte) (op Op, rest []byte, err error) {
+	count, n := binary.Uvarint(b)
+	if n <= 0 || count == 0 || count > MaxData {
+		return Op{}, nil, fmt.Errorf("parse operation: %d zeros: %w", count, ErrOp)
+	}
+	if uint64(len(c.zeros)) < count {
+		c.zeros = make([]byte, count)
+	}
+	return Op{Kind: Data, Len: int64(count), Data: c.zeros[:count:count]}, b[n:], nil
 }

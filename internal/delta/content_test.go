@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -155,4 +156,34 @@ func random(seed uint64, n int) []byte {
 	}
 	_, _ = rand.NewChaCha8(key).Read(p)
 	return p
+}
+
+// TestZerosCostTheirNumber sends content with zeros that are data: they stay data, and cost next to nothing.
+func TestZerosCostTheirNumber(t *testing.T) {
+	const size = 4 << 20
+	for name, b := range map[string][]byte{
+		"all": make([]byte, size), "in the middle": slices.Concat(random(1, 100_001), make([]byte, size), random(2, 77)),
+		"few": slices.Concat(random(1, 5000), make([]byte, 3), random(2, 5000)), "last": append(make([]byte, size), 1),
+	} {
+		coder, parser := NewCoder(0), NewCoder(0)
+		var row, got []byte
+		err := Whole(context.Background(), newContent(b), int64(len(b)), NewHash(1), func(op Op) error {
+			if op.Kind != Data {
+				t.Errorf("%s: %v", name, op)
+			}
+			form := coder.Append(nil, op)
+			back, rest, err := parser.Parse(form)
+			if err != nil || len(rest) > 0 {
+				t.Fatalf("%s: %v, %v", name, back, err)
+			}
+			row, got = append(row, form...), append(got, back.Data...)
+			return nil
+		})
+		if err != nil || !bytes.Equal(got, b) {
+			t.Errorf("%s: %v, or another content", name, err)
+		}
+		if noise := len(b) - size; len(b) >= size && len(row) > max(noise, 0)+3*zeroPiece {
+			t.Errorf("%s: %d bytes for %d", name, len(row), len(b))
+		}
+	}
 }

@@ -1,6 +1,9 @@
 package delta
 
-import "fmt"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // Kind is what an operation does.
 type Kind uint8
@@ -53,7 +56,7 @@ func (e *emitter) flush() {
 	}
 }
 
-// data emits content in operations of at most MaxData bytes.
+// data emits content in operations of at most MaxData bytes, and long runs of zeros in operations of their own.
 func (e *emitter) data(p []byte) {
 	if len(p) == 0 {
 		return
@@ -61,10 +64,42 @@ func (e *emitter) data(p []byte) {
 	e.flush()
 	_, _ = e.hash.Write(p)
 	for len(p) > 0 {
-		n := min(len(p), MaxData)
+		n := alike(p[:min(len(p), MaxData)])
 		e.put(Op{Kind: Data, Len: int64(n), Data: p[:n:n]})
 		p = p[n:]
 	}
+}
+
+// zeroPiece is the unit, in bytes, in which runs of zeros are told from other data: smaller ones are not worth an operation.
+const zeroPiece = 16 << 10
+
+// alike gives how many of the first bytes of p, which is not empty, are zeros in whole pieces, or else are not.
+func alike(p []byte) int {
+	first := zero(p[:min(len(p), zeroPiece)])
+	n := min(len(p), zeroPiece)
+	for n < len(p) && zero(p[n:min(len(p), n+zeroPiece)]) == first {
+		n = min(len(p), n+zeroPiece)
+	}
+	return n
+}
+
+// zero says whether p, of any length, has no other bytes than zeros.
+func zero(p []byte) bool {
+	if len(p) == 0 || p[0] != 0 || p[len(p)-1] != 0 {
+		return len(p) == 0
+	}
+	for len(p) >= 8 {
+		if binary.LittleEndian.Uint64(p) != 0 {
+			return false
+		}
+		p = p[8:]
+	}
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (e *emitter) hole(n int64) {

@@ -43,10 +43,11 @@ func FuzzPatch(f *testing.F) {
 	for _, op := range []Op{
 		{Kind: Copy, Off: 128, Len: 64}, {Kind: Data, Len: 3, Data: []byte("abc")}, {Kind: Hole, Len: 5},
 		{Kind: Copy, Off: 0, Len: 192}, {Kind: Copy, Off: 7, Len: 1},
+		{Kind: Data, Len: 100, Data: make([]byte, 100)},
 	} {
 		row = coder.Append(row, op)
 	}
-	f.Add(uint16(64), int64(265), row)
+	f.Add(uint16(64), int64(365), row)
 	f.Add(uint16(0), int64(1<<40), binary.AppendUvarint(nil, 1<<63))
 	f.Fuzz(func(t *testing.T, block uint16, size int64, row []byte) {
 		coder := NewCoder(int(block))

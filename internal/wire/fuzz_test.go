@@ -184,6 +184,7 @@ func FuzzSteps(f *testing.F) {
 	b = c.Append(b, delta.Op{Kind: delta.Data, Len: 3, Data: []byte("abc")})
 	b = c.Append(b, delta.Op{Kind: delta.Hole, Len: 1 << 40})
 	b = c.Append(b, delta.Op{Kind: delta.Copy, Off: 7 * block, Len: block})
+	b = c.Append(b, delta.Op{Kind: delta.Data, Len: 1 << 10, Data: make([]byte, 1<<10)})
 	f.Add(c.Append(b, delta.Op{Kind: delta.Copy, Off: 0, Len: 7}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		read, wrote := delta.NewCoder(block), delta.NewCoder(block)

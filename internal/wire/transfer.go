@@ -333,9 +333,10 @@ func (s *sender) step(op delta.Op) error {
 	if op.Kind == delta.Data && n > delta.MaxData {
 		return fmt.Errorf("a step of %d bytes is more than %d", n, delta.MaxData)
 	}
+	before := len(s.buf)
 	s.buf = s.coder.Append(s.buf, op)
 	s.covered += n
-	s.data += int64(len(op.Data))
+	s.data += int64(min(len(op.Data), len(s.buf)-before)) // zeros are told by their number
 	target := contentTarget
 	if s.client.out.packs() && !s.sampler.plain {
 		target = packTarget
