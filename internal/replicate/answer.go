@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"syscall"
 	"time"
 
@@ -149,46 +148,6 @@ func (e *Engine) doubt(t *task) {
 	}
 }
 
-// tracing says whether somebody looks for the reason of something.
-func (e *Engine) tracing() bool {
-	return e.o.Log != nil && e.o.Log.Enabled(context.Background(), slog.LevelDebug)
-}
-
-// trace logs an answer, for those who look for the reason of something.
-func (e *Engine) trace(t *task, res change.Result) {
-	if !e.tracing() {
-		return
-	}
-	e.mu.Lock()
-	path, from := e.pathOf(t.d.At), ""
-	if t.d.From != (change.Place{}) {
-		from = e.pathOf(t.d.From)
-	}
-	e.mu.Unlock()
-	e.o.Log.Debug("answer", status.LogOp, t.d.Op.String(), status.LogPath, path, "from", from, "id", t.d.Object.ID.String(),
-		"answer", res.Status.String(), status.LogErrno, int(res.Errno), "batch", t.b.gen)
-}
-
-// traceSeen logs what the source saw.
-func (e *Engine) traceSeen(b Batch) {
-	if !e.tracing() {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for i := range b.Seen {
-		o := &b.Seen[i]
-		e.o.Log.Debug("seen", status.LogPath, e.pathOf(o.At), "dir", o.At.Dir.String(), "absent", o.Absent, "id", o.Object.ID.String(),
-			"content", o.Content, "fresh", o.Fresh, "doubted", e.unseen(o.At.Dir))
-	}
-	for _, at := range b.Gone {
-		e.o.Log.Debug("gone", status.LogPath, e.pathOf(at), "dir", at.Dir.String())
-	}
-	if b.CaughtUp {
-		e.o.Log.Debug("source caught up", "at", b.At)
-	}
-}
-
 // pathOf names a place for a person. Called with mu held.
 func (e *Engine) pathOf(at change.Place) string {
 	if at.IsRoot() {
@@ -228,6 +187,7 @@ func elusive(op change.Op, why hindrance, cause error) status.Failure {
 
 // skip ends a task that cannot be sent, and sees to it that its place is observed again, by itself or with its directory. cause may be nil.
 func (e *Engine) skip(t *task, why hindrance, cause error) error {
+	e.traceLocal(t, why.String(), cause)
 	e.mu.Lock()
 	alone := why == hindElsewhere || why == hindVanished || t.d.Observed() != t.d.At
 	if alone && e.surprised1(t.d.Observed()) > surprisesMax {
@@ -485,6 +445,7 @@ func (e *Engine) unread(ctx context.Context, t *task, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESTALE) {
 		return e.skip(t, hindVanished, err)
 	}
+	e.traceLocal(t, "unreadable", err)
 	return e.failed(t, unreadable(t.d.Op, err))
 }
 
