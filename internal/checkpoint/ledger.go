@@ -171,34 +171,14 @@ func (l *Ledger) delay(count uint32) time.Duration {
 	return nominal - time.Duration(l.random()*float64(nominal)/4)
 }
 
-// Get gives the line of a place; false when it is not listed.
-func (l *Ledger) Get(at change.Place) (item Item, listed bool, err error) {
-	if l.Count() == 0 {
-		return Item{}, false, nil
-	}
-	err = l.store.Read(func(tx *bbolt.Tx) error {
-		value := tx.Bucket(bucketFailures).Get(placeKey(at))
-		if value == nil {
-			return nil
-		}
-		listed = true
-		f, err := decodeFailure(value)
-		item = Item{At: at, Failure: f}
-		return err
-	})
+// Healed takes places off the list whose changes were applied, in one durable transaction, and gives their lines. Places that are not
+// listed cost no write.
+func (l *Ledger) Healed(places ...change.Place) ([]Item, error) {
+	removed, err := l.remove(places)
 	if err != nil {
-		return Item{}, false, fmt.Errorf("look up failure: %w", err)
+		return nil, fmt.Errorf("take healed entries off the ledger: %w", err)
 	}
-	return item, listed, nil
-}
-
-// Healed takes places off the list whose changes were applied. Places that are not listed cost no write.
-func (l *Ledger) Healed(places ...change.Place) error {
-	_, err := l.remove(places)
-	if err != nil {
-		return fmt.Errorf("take healed entry off the ledger: %w", err)
-	}
-	return nil
+	return removed, nil
 }
 
 // Waive takes a place off the list because a person says so; false when it was not listed.
@@ -207,57 +187,56 @@ func (l *Ledger) Waive(at change.Place) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("waive failure: %w", err)
 	}
-	return removed > 0, nil
+	return len(removed) > 0, nil
 }
 
-func (l *Ledger) remove(places []change.Place) (removed int64, err error) {
+func (l *Ledger) remove(places []change.Place) (removed []Item, err error) {
 	if l.Count() == 0 {
-		return 0, nil
+		return nil, nil
 	}
-	var listed [][]byte
+	var listed []change.Place
 	err = l.store.Read(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketFailures)
 		for _, at := range places {
-			if key := placeKey(at); b.Get(key) != nil {
-				listed = append(listed, key)
+			if b.Get(placeKey(at)) != nil {
+				listed = append(listed, at)
 			}
 		}
 		return nil
 	})
 	if err != nil || len(listed) == 0 {
-		return 0, err
+		return nil, err
 	}
 	err = l.store.Write(func(tx *bbolt.Tx) error {
-		removed = 0
-		for _, key := range listed {
-			found, err := removeFailure(tx, key)
+		removed = removed[:0]
+		for _, at := range listed {
+			f, found, err := removeFailure(tx, placeKey(at))
 			if err != nil {
 				return err
 			}
 			if found {
-				removed++
+				removed = append(removed, Item{At: at, Failure: f})
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	l.count.Add(-removed)
+	l.count.Add(-int64(len(removed)))
 	return removed, nil
 }
 
-func removeFailure(tx *bbolt.Tx, key []byte) (found bool, err error) {
+func removeFailure(tx *bbolt.Tx, key []byte) (f Failure, found bool, err error) {
 	b := tx.Bucket(bucketFailures)
 	value := b.Get(key)
 	if value == nil {
-		return false, nil
+		return f, false, nil
 	}
-	f, err := decodeFailure(value)
-	if err != nil {
-		return false, err
+	if f, err = decodeFailure(value); err != nil {
+		return f, false, err
 	}
-	return true, errors.Join(b.Delete(key), tx.Bucket(bucketDue).Delete(dueKey(f.Next, key)))
+	return f, true, errors.Join(b.Delete(key), tx.Bucket(bucketDue).Delete(dueKey(f.Next, key)))
 }
 
 // listChunk is how many lines one transaction of List reads.

@@ -97,7 +97,22 @@ func TestFailuresTogetherAreOneTransaction(t *testing.T) {
 			t.Errorf("failure %d was completed to %+v", i, f)
 		}
 	}
-	if again, listed, err := l.Get(items[0].At); err != nil || !listed || again.Count != 2 || again.Path != "d/0" {
-		t.Errorf("it says %+v, %v, %v", again, listed, err)
+	err = l.List(func(again Item) error {
+		if again.At == items[0].At && (again.Count != 2 || again.Path != "d/0") {
+			t.Errorf("it says %+v", again)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	before = store.writes
+	places := []change.Place{{Dir: change.NewID(7, 7), Name: "not listed"}}
+	for i := range items {
+		places = append(places, items[i].At) // one of them twice
+	}
+	was, err := l.Healed(places...)
+	if n := store.writes - before; err != nil || n != 1 || len(was) != many || l.Count() != 0 || was[1].Path != "d/1" {
+		t.Errorf("%d were healed in %d transactions, %d are left: %v", len(was), n, l.Count(), err)
 	}
 }

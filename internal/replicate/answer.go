@@ -315,16 +315,16 @@ func (e *Engine) applied(t *task, res change.Result) error {
 	}
 	behind := e.conclude(t, false)
 	part, err := e.partial(t, &res)
+	// A directory's times may be those of the store, which has not what failed.
+	if stashed := t.d.Op == change.Link && t.d.At.Dir == change.StashID; err == nil && !stashed && !part && t.d.Op != change.Times {
+		err = e.healed(t.d.Observed())
+	}
 	e.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	e.again(places(behind)...)
-	switch {
-	case t.d.Op == change.Link && t.d.At.Dir == change.StashID, part, t.d.Op == change.Times:
-		return nil // a directory's times may be those of the store, which has not what failed
-	}
-	return e.healed(t.d.Observed())
+	return nil
 }
 
 // partial says whether what is at a task's place lacks its owner or attributes, and notes the failure if that is this answer's

@@ -387,12 +387,22 @@ func (e *Engine) problems(ps []Problem) error {
 	return e.list()
 }
 
-// settleDone counts what needs nothing, and clears it from the ledger.
+// settleDone clears what needs nothing from the ledger.
 func (e *Engine) settleDone(places []change.Place) error {
+	if len(places) == 0 {
+		return nil
+	}
+	e.mu.Lock()
 	for _, at := range places {
 		if err := e.healed(at); err != nil {
+			e.mu.Unlock()
 			return err
 		}
 	}
-	return nil
+	some := len(e.unlisted) > 0
+	e.mu.Unlock()
+	if !some {
+		return nil
+	}
+	return e.list()
 }

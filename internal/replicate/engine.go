@@ -65,8 +65,7 @@ type Engine struct {
 	buffers   sync.Pool                  // *[]byte, of at most inlineMax bytes, for content that travels within requests
 	stats     counters
 	failing   map[change.Place]*attempts // a copy of the ledger's keys, at most failingMax
-	unlisted  []Failing                  // failures that wait to be written into the ledger, see list
-	listing   map[change.Place]int       // their places, and those that are being written
+	unlisted  []news                     // what waits to be written into the ledger, see list
 	halted    string
 	recent    []deletion
 	sweep     *sweep
@@ -101,7 +100,7 @@ func New(o Options) *Engine {
 		o: o, seed: binary.LittleEndian.Uint64(b[:]),
 		over: newOverlay(o.Store), dirs: map[change.ID]whereabouts{}, making: map[change.ID]*task{}, makingAt: map[change.Place]*task{}, settles: map[change.ID]int{},
 		places: map[change.Place]int{}, ids: map[change.ID]int{}, touched: map[change.ID]int{},
-		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, blind: map[change.Place]change.ID{}, ready: newQueue(), bulk: newQueue(), small: newQueue(), failing: map[change.Place]*attempts{}, listing: map[change.Place]int{}, strayed: map[change.ID]int{},
+		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, blind: map[change.Place]change.ID{}, ready: newQueue(), bulk: newQueue(), small: newQueue(), failing: map[change.Place]*attempts{}, strayed: map[change.ID]int{},
 		halted: o.Guard.Halted, finished: make(chan *batch, 2*maxOpen), wake: make(chan struct{}, 1), started: time.Now(),
 	}
 	e.cond = sync.NewCond(&e.mu)

@@ -274,6 +274,7 @@ type ledger struct {
 	in map[change.Place]status.Failure
 
 	writes int // transactions with failures
+	heals  int // and with entries that have healed
 }
 
 func newLedger(j *journal) *ledger { return &ledger{j: j, in: map[change.Place]status.Failure{}} }
@@ -295,15 +296,22 @@ func (l *ledger) Fail(items []Failing) error {
 	return nil
 }
 
-func (l *ledger) Healed(at change.Place) (status.Failure, bool, error) {
+func (l *ledger) Healed(places []change.Place) (was []Failing, _ error) {
 	l.mu.Lock()
-	f, ok := l.in[at]
-	delete(l.in, at)
-	l.mu.Unlock()
-	if ok {
-		l.j.add("healed %s", f.Path)
+	for _, at := range places {
+		if f, ok := l.in[at]; ok {
+			was = append(was, Failing{at, f})
+			delete(l.in, at)
+		}
 	}
-	return f, ok, nil
+	if len(was) > 0 {
+		l.heals++
+	}
+	l.mu.Unlock()
+	for i := range was {
+		l.j.add("healed %s", was[i].Path)
+	}
+	return was, nil
 }
 
 func (l *ledger) Due(now time.Time, limit int) (due []change.Place, next time.Time, _ error) {

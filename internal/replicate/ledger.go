@@ -37,67 +37,96 @@ func (e *Engine) fail(at change.Place, f status.Failure) {
 	case a.why.Errno != 0:
 		f = a.why // that it does not get better says less than what began it
 	}
-	e.unlisted = append(e.unlisted, Failing{at, f})
-	e.listing[at]++
+	e.unlisted = append(e.unlisted, news{Failing: Failing{at, f}})
 }
 
-// list writes the failures that were noted into the ledger, durably and at once, and tells the operator. What another goroutine is
-// writing is in the ledger as well when it returns.
+// news is what the ledger is to be told of a place: that it fails, or that it does not any more.
+type news struct {
+	Failing
+	healed bool
+}
+
+// list brings what was noted into the ledger, durably, and tells the operator. What another goroutine is writing is in the ledger as well
+// when it returns.
 func (e *Engine) list() error {
 	e.lister.Lock()
 	defer e.lister.Unlock()
 	e.mu.Lock()
-	items := e.unlisted
+	all := e.unlisted
 	e.unlisted = nil
 	e.mu.Unlock()
-	if len(items) == 0 {
-		return nil
-	}
-	if err := e.o.Ledger.Fail(items); err != nil {
-		return err
-	}
-	e.mu.Lock()
-	for i := range items {
-		at := items[i].At
-		if e.listing[at]--; e.listing[at] <= 0 {
-			delete(e.listing, at)
+	for len(all) > 0 {
+		n := together(all)
+		if err := e.listSome(all[:n]); err != nil {
+			return err
 		}
-		if a := e.failing[at]; a != nil {
-			a.next = items[i].Next
+		all = all[n:]
+	}
+	return nil
+}
+
+// together is how many of the first news say but one thing of each place, so that their order does not matter.
+func together(all []news) int {
+	healed := make(map[change.Place]bool, len(all))
+	for i := range all {
+		if before, there := healed[all[i].At]; there && before != all[i].healed {
+			return i
+		}
+		healed[all[i].At] = all[i].healed
+	}
+	return len(all)
+}
+
+// listSome takes at most two transactions.
+func (e *Engine) listSome(some []news) error {
+	var items []Failing
+	var healed []change.Place
+	for i := range some {
+		if some[i].healed {
+			healed = append(healed, some[i].At)
+		} else {
+			items = append(items, some[i].Failing)
 		}
 	}
-	e.mu.Unlock()
+	if len(items) > 0 {
+		if err := e.o.Ledger.Fail(items); err != nil {
+			return err
+		}
+		e.mu.Lock()
+		for i := range items {
+			if a := e.failing[items[i].At]; a != nil {
+				a.next = items[i].Next
+			}
+		}
+		e.mu.Unlock()
+	}
 	for i := range items {
 		e.report(status.Event{Kind: status.EntryFailed, Failure: &items[i].Failure})
+	}
+	if len(healed) > 0 {
+		was, err := e.o.Ledger.Healed(healed)
+		if err != nil {
+			return err
+		}
+		for i := range was {
+			e.report(status.Event{Kind: status.EntryHealed, Failure: &was[i].Failure})
+		}
 	}
 	e.nudge()
 	return nil
 }
 
-// healed clears a place from the ledger.
+// healed notes that a place is to be cleared from the ledger, as fail does that it is to be in it. Called with mu held.
 func (e *Engine) healed(at change.Place) error {
-	e.mu.Lock()
 	blind, err := e.stillBlind(at)
 	if blind || err != nil {
-		e.mu.Unlock()
 		return err
 	}
-	is, unlisted := e.failing[at] != nil || len(e.failing) >= failingMax, e.listing[at] > 0
-	delete(e.failing, at)
-	e.mu.Unlock()
-	if !is {
-		return nil
+	if e.failing[at] != nil || len(e.failing) >= failingMax {
+		delete(e.failing, at)
+		e.unlisted = append(e.unlisted, news{Failing: Failing{At: at}, healed: true})
 	}
-	if unlisted { // it failed before: that must not be written after this
-		if err := e.list(); err != nil {
-			return err
-		}
-	}
-	f, was, err := e.o.Ledger.Healed(at)
-	if err == nil && was {
-		e.report(status.Event{Kind: status.EntryHealed, Failure: &f})
-	}
-	return err
+	return nil
 }
 
 // retryPause is the shortest time between two rounds of retries, which gathers those that become due one after the other.

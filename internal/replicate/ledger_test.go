@@ -79,6 +79,35 @@ func TestFailuresMakeFewTransactions(t *testing.T) {
 	})
 }
 
+// TestHealingMakesFewTransactions mends what a thousand entries failed by: they are taken off the ledger together.
+func TestHealingMakesFewTransactions(t *testing.T) {
+	run(t, func(w *world) {
+		const many = 1000
+		yes := true
+		w.refuse("bad", &yes)
+		var places []change.Place
+		for i := range many {
+			places = append(places, w.source.put(in(fmt.Sprint("bad", i)), w.file(uint64(1000+i), "x")))
+		}
+		w.source.see(places...)
+		w.start()
+		w.settle()
+		if w.ledger.Count() != many {
+			t.Fatalf("this shows nothing: %d failing", w.ledger.Count())
+		}
+		yes = false
+		notes := w.j.count("noted")
+		w.pass(time.Minute)
+		if notes = w.j.count("noted") - notes; w.ledger.Count() != 0 || w.ledger.heals > notes || notes > many/10 {
+			t.Errorf("%d failing after %d transactions of the ledger and %d of the store", w.ledger.Count(), w.ledger.heals, notes)
+		}
+		if n := len(w.eventsOf(status.EntryHealed)); n != many || !healthy(w.snapshot()) {
+			t.Errorf("%d healed were told, and it says %+v", n, w.snapshot())
+		}
+		w.end()
+	})
+}
+
 // TestFailureThatHealsBeforeItIsWritten: the later of the two counts.
 func TestFailureThatHealsBeforeItIsWritten(t *testing.T) {
 	run(t, func(w *world) {

@@ -141,8 +141,8 @@ type Failing struct {
 type Ledger interface {
 	// Fail notes failures durably, all at once and in their order, and completes them, where they are, with their counts and times.
 	Fail(items []Failing) error
-	// Healed removes an entry and tells what it was.
-	Healed(at change.Place) (status.Failure, bool, error)
+	// Healed removes entries, all at once, and tells what those were that it had.
+	Healed(places []change.Place) ([]Failing, error)
 	// Due lists places whose next try has come, and when the next after them is due (zero: none).
 	Due(now time.Time, max int) ([]change.Place, time.Time, error)
 	// PutOff moves the next try of places on, which are being tried now.

@@ -211,7 +211,7 @@ func TestRule9BoundedMemory(t *testing.T) {
 		e := w.e
 		e.mu.Lock()
 		left := len(e.over.places) + len(e.over.names) + len(e.places) + len(e.ids) + len(e.touched) + len(e.settles) + len(e.making) +
-			len(e.makingAt) + len(e.lost) + len(e.suspect) + len(e.failing) + len(e.surprisesIn) + len(e.behind) + len(e.unlisted) + len(e.listing) + e.open + e.kept
+			len(e.makingAt) + len(e.lost) + len(e.suspect) + len(e.failing) + len(e.surprisesIn) + len(e.behind) + len(e.unlisted) + e.open + e.kept
 		e.mu.Unlock()
 		if left != 0 {
 			t.Errorf("%d things are left when all is done", left)

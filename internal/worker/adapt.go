@@ -126,12 +126,13 @@ func nameOf(op change.Op) string {
 	return op.String()
 }
 
-func (l *ledger) Healed(at change.Place) (status.Failure, bool, error) {
-	item, listed, err := l.l.Get(at)
-	if err != nil || !listed {
-		return status.Failure{}, false, err
+func (l *ledger) Healed(places []change.Place) ([]replicate.Failing, error) {
+	items, err := l.l.Healed(places...)
+	was := make([]replicate.Failing, len(items))
+	for i := range items {
+		was[i] = replicate.Failing{At: items[i].At, Failure: failure(items[i])}
 	}
-	return failure(item), true, l.l.Healed(at)
+	return was, err
 }
 
 func (l *ledger) Due(now time.Time, limit int) ([]change.Place, time.Time, error) {
