@@ -39,7 +39,7 @@ and after any interruption the next start goes on where the last one ended.`,
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(p.mirrorCommand(), p.versionCommand(), p.agentCommand())
+	root.AddCommand(p.mirrorCommand(), p.glusterCommand(), p.versionCommand(), p.agentCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	return root

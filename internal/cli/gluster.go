@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"georep/internal/divert"
+)
+
+const glusterLong = `Gluster puts georep in the place of GlusterFS's own geo-replication: glusterd and the gluster command stay as they are, and
+'gluster volume geo-replication ...' works as its documentation says, carried out by georep.
+
+Install on every node of both clusters. Running sessions go on with the program that they were started with until they are stopped and
+started. GlusterFS's own programs stay beside ours, and 'uninstall' gives them their place back.`
+
+const glusterExample = `  georep gluster install
+  georep gluster status
+  georep gluster uninstall`
+
+func (p *Program) glusterCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "gluster",
+		Short:   "Carry out GlusterFS's geo-replication, in the place of its own programs",
+		Long:    glusterLong,
+		Example: glusterExample,
+		Args:    wantNothing,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(p.glusterInstallCommand(), p.glusterStatusCommand(), p.glusterUninstallCommand())
+	return cmd
+}
+
+func (p *Program) glusterInstallCommand() *cobra.Command {
+	var binary string
+	cmd := &cobra.Command{
+		Use:   "install",
+		Short: "Put georep in the place of GlusterFS's geo-replication on this node",
+		Long: `Install puts georep's gsyncd in the place of GlusterFS's, and of the helper programs that belong to it: gluster-georep-sshkey,
+gluster-mountbroker, set_geo_rep_pem_keys.sh, gverify.sh, and the hook that pushes keys. The binary is tried first as glusterd will use it. An
+upgrade of GlusterFS's packages changes nothing, for dpkg is told. Do it again to bring a newer georep in.`,
+		Args: wantNothing,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := wantRoot(); err != nil {
+				return err
+			}
+			gsyncd, err := p.gsyncdBinary(binary)
+			if err != nil {
+				return err
+			}
+			if err := (divert.Node{}).Install(cmd.Context(), gsyncd); err != nil {
+				return err
+			}
+			fmt.Fprintln(p.Out, "georep is in the place of GlusterFS's geo-replication on this node. Do the same on all other nodes of both clusters;")
+			fmt.Fprintln(p.Out, "sessions that run go on with the old program until 'gluster volume geo-replication VOLUME SECONDARY stop' and 'start'.")
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&binary, "binary", "", "install this gsyncd (default: the one beside georep)")
+	return cmd
+}
+
+// gsyncdBinary finds the gsyncd that belongs to this georep.
+func (p *Program) gsyncdBinary(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	dir := filepath.Dir(p.Executable)
+	places := []string{filepath.Join(dir, "gsyncd"), filepath.Join(dir, "../lib/georep/gsyncd"), filepath.Join(dir, "../libexec/georep/gsyncd")}
+	for _, path := range places {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("georep's gsyncd is not at %s: name it with --binary", places[0])
+}
+
+func wantRoot() error {
+	if os.Geteuid() != 0 {
+		return errors.New("this changes files of the system: run it as root")
+	}
+	return nil
+}
+
+func (p *Program) glusterUninstallCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "uninstall",
+		Short: "Give GlusterFS's own geo-replication its place back on this node",
+		Args:  wantNothing,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := wantRoot(); err != nil {
+				return err
+			}
+			if err := (divert.Node{}).Uninstall(cmd.Context()); err != nil {
+				return err
+			}
+			fmt.Fprintln(p.Out, "GlusterFS's own geo-replication has its place back on this node. Sessions go on from where they are when they are stopped and started.")
+			return nil
+		},
+	}
+}
+
+func (p *Program) glusterStatusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Say which programs of GlusterFS's geo-replication are georep's on this node",
+		Long:  "Status lists the programs, whose they are, and what gsyncd calls itself. The exit code is 0 when all are georep's, else 1.",
+		Args:  wantNothing,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			node := divert.Node{}
+			programs, err := node.Programs(cmd.Context())
+			if err != nil {
+				return err
+			}
+			ours := 0
+			for _, program := range programs {
+				whose := "GlusterFS's"
+				switch {
+				case program.Missing:
+					whose = "missing"
+				case program.Ours && program.Known:
+					whose = "georep's (an upgrade of the package keeps it)"
+				case program.Ours:
+					whose = "georep's (an upgrade of the package overwrites it: install again then)"
+				}
+				if program.Ours {
+					ours++
+				}
+				fmt.Fprintf(p.Out, "%-85s %s\n", program.Path, whose)
+			}
+			fmt.Fprintf(p.Out, "gsyncd calls itself: %s\n", divert.Version(cmd.Context(), programs[len(programs)-1].Path))
+			if ours < len(programs) {
+				return &exitError{code: ExitFailed, err: fmt.Errorf("%d of %d programs are georep's: run 'georep gluster install'", ours, len(programs))}
+			}
+			return nil
+		},
+	}
+}
