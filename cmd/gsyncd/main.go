@@ -8,7 +8,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	"georep/internal/agent"
 	"georep/internal/gsyncd"
+	"georep/internal/worker"
 )
 
 const version = "0.1.0"
@@ -24,6 +26,7 @@ func main() {
 	program := gsyncd.Program{
 		Version: version, Args: os.Args, In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		Getenv: os.Getenv, Executable: executable, Signals: signals,
+		Brick: worker.RunBrick, Volume: agent.RunVolume,
 	}
 	os.Exit(program.Run(context.Background()))
 }

@@ -116,7 +116,7 @@ func (c *cluster) askSecondary(ctx context.Context) (remembered, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	remote := filepath.Join(c.s.Config.Get("secondary-gluster-command-dir"), "gluster")
-	argv := append(c.sshCommand(), c.login(to.Host), remote+" --xml --remote-host=localhost volume info "+to.Volume)
+	argv := append(sshCommand(c.s), "-oBatchMode=yes", "-p", strconv.Itoa(c.s.Config.Int("ssh-port")), c.login(to.Host), remote+" --xml --remote-host=localhost volume info "+to.Volume)
 	out, err := dial.Output(ctx, dial.Brief{Argv: argv, Env: c.p.cleanEnv()})
 	if err != nil {
 		return remembered{}, fmt.Errorf("ask %s for the volume %s: %w", c.login(to.Host), to.Volume, explainSSH(err))
@@ -150,9 +150,6 @@ func (c *cluster) login(host string) string {
 	return c.s.Secondary.User + "@" + host
 }
 
-// sshCommand is ssh with the options of the session, up to the host.
-func (c *cluster) sshCommand() []string { return sshCommand(c.s) }
-
 // sshCommand is ssh with the options of a session. Host keys are checked against those that were noted when the keys were pushed; that of
 // a node that came later is noted when it is seen first. Who sets own ssh-options decides for himself.
 func sshCommand(s *session.Session) []string {
@@ -161,8 +158,7 @@ func sshCommand(s *session.Session) []string {
 		argv = append(argv, "-oUserKnownHostsFile="+knownHosts(s), "-oGlobalKnownHostsFile=/dev/null", "-oStrictHostKeyChecking=accept-new",
 			"-oHashKnownHosts=no", "-oUpdateHostKeys=no", "-oIdentitiesOnly=yes", "-oConnectTimeout=20")
 	}
-	argv = append(argv, strings.Fields(s.Config.Get("ssh-options"))...)
-	return append(argv, "-oBatchMode=yes", "-p", strconv.Itoa(s.Config.Int("ssh-port")))
+	return append(argv, strings.Fields(s.Config.Get("ssh-options"))...)
 }
 
 // knownHosts is the file with the host keys of a session's secondary.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"georep/internal/dial"
 	"georep/internal/session"
 )
 
@@ -31,7 +32,7 @@ func (p *Program) forced(args []string) (command []string, pairs []pair, ok bool
 	}
 	asked := p.Getenv("SSH_ORIGINAL_COMMAND")
 	if filepath.Base(p.Getenv("SHELL")) == "gsyncd" && len(args) == 2 && args[0] == "-c" {
-		return strings.Fields(args[1]), nil, true // we are the account's shell
+		return words(args[1]), nil, true // we are the account's shell
 	}
 	if len(args) > 0 && args[0] != pairWord {
 		return nil, nil, false // a person in a session of ssh; a forced command has no other arguments
@@ -42,7 +43,16 @@ func (p *Program) forced(args []string) (command []string, pairs []pair, ok bool
 	if len(pairs) == 0 && asked == "" || len(args) > 0 {
 		return nil, nil, false
 	}
-	return strings.Fields(asked), pairs, true
+	return words(asked), pairs, true
+}
+
+// words splits what was asked for. The reference cuts at blanks only and quotes nothing; ours quotes what has blanks in it.
+func words(asked string) []string {
+	split, err := dial.Words(asked)
+	if err != nil {
+		return strings.Fields(asked)
+	}
+	return split
 }
 
 // errRefused is the error of a request that the key does not allow.
@@ -76,7 +86,7 @@ func (p *Program) serveForced(ctx context.Context, args []string, pairs []pair) 
 	case "--version":
 		return p.legacy(ctx, call{verb: "--version"})
 	case "secondary", "slave":
-		return p.secondary(args[1:], pairs)
+		return p.secondary(ctx, args[1:], pairs)
 	}
 	return fmt.Errorf("invoking gsyncd %s in restricted SSH session is %w", args[0], errRefused)
 }

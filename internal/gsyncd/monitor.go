@@ -56,7 +56,7 @@ const (
 	stopGrace    = 700 * time.Millisecond
 	firstDelay   = 3 * time.Second
 	maxDelay     = 10 * time.Second
-	leastConfirm = 60 * time.Second
+	leastConfirm = 2 * time.Minute // it may have to try several nodes that are down
 )
 
 // runMonitor is the life of a monitor.
@@ -185,11 +185,16 @@ func (p *Program) workerArgs(ctx context.Context, c *cluster, o monitorStart, br
 	if len(hosts) == 0 {
 		return nil, errors.New("no node of the secondary is known")
 	}
-	return []string{
+	argv := []string{
 		p.Executable, "worker", c.s.Primary, o.secondary, "--feedback-fd", strconv.Itoa(monitor.FeedbackFD), "--local-path", brick,
 		"--local-node", volume.Bricks[at].Host, "--local-node-id", volume.Bricks[at].HostID, "--primary-id", volume.ID, "--secondary-id", other.ID,
 		"--subvol-num", strconv.Itoa(volume.Subvolume(at)), "--resource-remote", strings.Join(hosts, ","), "-c", c.s.ConfigPath(),
-	}, nil
+		"--subvol-count", strconv.Itoa(volume.Distribute), "--replica-count", strconv.Itoa(max(volume.Replica, volume.Disperse)),
+	}
+	if volume.Disperse > 0 || volume.Bricks[at].Arbiter {
+		argv = append(argv, "--no-content")
+	}
+	return argv, nil
 }
 
 // untilTerminated ends the context at a signal that asks us to end.

@@ -18,6 +18,8 @@ import (
 func (p *Program) subcommands() map[string]func(context.Context, []string) error {
 	return map[string]func(context.Context, []string) error{
 		"monitor":        p.monitorCommand,
+		"worker":         p.workerCommand,
+		"secondary":      func(ctx context.Context, args []string) error { return p.secondary(ctx, args, nil) },
 		"monitor-status": p.monitorStatusCommand,
 		"status":         p.statusCommand,
 		"config-check":   p.configCheckCommand,

@@ -15,8 +15,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"georep/internal/agent"
 	"georep/internal/config/gsyncdconf"
 	"georep/internal/session"
+	"georep/internal/worker"
 )
 
 // The exit codes, as glusterd and scripts know them. glusterd takes exactly 1 for a failure in several places.
@@ -38,7 +40,15 @@ type Program struct {
 	Executable string // path of the running binary
 	Place      session.Place
 	Signals    <-chan os.Signal // terminations; nil: none come
+	Brick      BrickFunc
+	Volume     VolumeFunc
 }
+
+// BrickFunc is worker.RunBrick: it mirrors one brick until ctx ends or something that it needs is lost.
+type BrickFunc func(ctx context.Context, b worker.Brick) error
+
+// VolumeFunc is agent.RunVolume: it serves a secondary volume over its streams until input ends.
+type VolumeFunc func(ctx context.Context, in io.Reader, out io.Writer, v agent.Volume) error
 
 // failure is an error with its exit code.
 type failure struct {

@@ -204,3 +204,12 @@ func (b *Brick) row(local *time.Location) []gsyncdconf.Pair {
 		{Name: "checkpoint_completion_time_utc", Value: clock(b.CheckpointCompletionTime, time.UTC)},
 	}
 }
+
+// Checkpoint is the option as it is now, in seconds since 1970, 0 for none: of all options it alone takes effect without a restart.
+func (s *Session) Checkpoint() (int64, error) {
+	now, err := Place{Root: s.root, Template: s.template}.Open(s.Primary, s.Secondary, nil)
+	if err != nil {
+		return 0, err
+	}
+	return int64(now.Config.Int("checkpoint")), nil
+}

@@ -28,6 +28,8 @@ type Session struct {
 	table gsyncdconf.Table
 	names map[string]string
 	root  string // before every path, for tests; "" else
+
+	template string // of the place
 }
 
 // ErrMissing says that a session has no directory: it has not been created, or has been deleted.
@@ -55,7 +57,7 @@ func (p Place) Table() gsyncdconf.Table {
 // Open reads a session's configuration. A session that does not exist has the defaults. Extra are names for templates besides those of
 // the session itself, such as "local_path"; nil for none.
 func (p Place) Open(primary string, secondary Secondary, extra map[string]string) (*Session, error) {
-	s := &Session{Primary: primary, Secondary: secondary, table: p.Table(), root: p.Root}
+	s := &Session{Primary: primary, Secondary: secondary, table: p.Table(), root: p.Root, template: p.Template}
 	if primary == "" || strings.ContainsAny(primary, "/\x00") {
 		return nil, fmt.Errorf("%q is no name of a volume", primary)
 	}

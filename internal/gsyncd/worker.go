@@ -1,0 +1,250 @@
+package gsyncd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"georep/internal/gluster"
+	"georep/internal/session"
+	"georep/internal/worker"
+)
+
+// ours among the arguments says that the worker which asks is one of georep and speaks its protocol.
+const ours = "--georep"
+
+// workerFlags are what the monitor tells a worker.
+type workerFlags struct {
+	feedback                                           int
+	brick, node, nodeID, volumeID, secondaryID, remote string
+	subvolume, subvolumes, replicas                    int
+	noContent                                          bool
+}
+
+func (p *Program) workerCommand(ctx context.Context, args []string) error {
+	f := flags("worker")
+	var w workerFlags
+	f.IntVar(&w.feedback, "feedback-fd", -1, "")
+	f.StringVar(&w.brick, "local-path", "", "")
+	f.StringVar(&w.node, "local-node", "", "")
+	f.StringVar(&w.nodeID, "local-node-id", "", "")
+	f.StringVar(&w.volumeID, "primary-id", "", "")
+	f.StringVar(&w.secondaryID, "secondary-id", "", "")
+	f.StringVar(&w.remote, "resource-remote", "", "")
+	f.IntVar(&w.subvolume, "subvol-num", 1, "")
+	f.IntVar(&w.subvolumes, "subvol-count", 1, "")
+	f.IntVar(&w.replicas, "replica-count", 1, "")
+	f.BoolVar(&w.noContent, "no-content", false, "")
+	if err := parse(f, args, 2); err != nil {
+		return err
+	}
+	s, err := p.open(f.Arg(0), f.Arg(1), session.BrickNames(w.brick, w.node))
+	if err != nil {
+		return err
+	}
+	log := newLogger(openLog(s.Path("log-file")), "worker "+w.brick, s.Config.Get("log-level"))
+	err = p.runWorker(ctx, s, w, log)
+	if err != nil {
+		log.Error("the worker ends", "reason", err)
+		return &failure{exitFailed, err} // no other code: it would mean something to another monitor
+	}
+	return nil
+}
+
+func (p *Program) runWorker(ctx context.Context, s *session.Session, w workerFlags, log *slog.Logger) error {
+	b, err := p.brickOf(s, w, log)
+	if err != nil {
+		return err
+	}
+	ctx, stop := p.untilTerminated(ctx)
+	defer stop()
+	r := newReporter(s, w, log)
+	b.Report = r.report
+	var writer sync.WaitGroup
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	writer.Go(func() { r.run(life) })
+	err = p.Brick(ctx, b)
+	end()
+	writer.Wait()
+	return err
+}
+
+// brickOf is what the worker is told about its brick.
+func (p *Program) brickOf(s *session.Session, w workerFlags, log *slog.Logger) (worker.Brick, error) {
+	c := s.Config
+	volume, err := gluster.ParseGFID(w.volumeID)
+	if err != nil {
+		return worker.Brick{}, fmt.Errorf("the id of the primary volume: %w", err)
+	}
+	secondary, err := gluster.ParseGFID(w.secondaryID)
+	if err != nil {
+		return worker.Brick{}, fmt.Errorf("the id of the secondary volume: %w", err)
+	}
+	b := worker.Brick{
+		Volume: s.Primary, VolumeID: volume, Path: w.brick, NodeID: w.nodeID, Subvolume: w.subvolume, Subvolumes: w.subvolumes, Replicas: w.replicas,
+		Indirect: w.noContent, SecondaryVolume: s.Secondary.Volume, SecondaryID: secondary, User: s.Secondary.User,
+		Hosts: strings.Split(w.remote, ","), Port: c.Int("ssh-port"), SSH: sshCommand(s), KeepGroup: true,
+		WorkDir: filepath.Join(s.Path("working-dir"), session.BrickNames(w.brick, w.node)["local_id"], "georep"),
+		LogFile: s.Path("gluster-log-file"), LogLevel: c.Get("gluster-log-level"), GlusterFS: filepath.Join(c.Get("gluster-command-dir"), "glusterfs"),
+		SyncJobs: c.Int("sync-jobs"), IgnoreDelete: c.Bool("ignore-deletes"), Version: p.Version, Log: log,
+		Command: func(host string) []string { return remoteCommand(s, w, host) },
+	}
+	if at := c.Int("checkpoint"); at > 0 {
+		b.Checkpoint = time.Unix(int64(at), 0)
+	}
+	if c.Bool("use-meta-volume") {
+		if b.MetaMount = c.Get("meta-volume-mnt"); !isMountPoint(b.MetaMount) {
+			return worker.Brick{}, fmt.Errorf("Meta-volume is not mounted. Worker Exiting...: mount the shared storage volume at %s, or 'config use-meta-volume false'", b.MetaMount) //lint:ignore ST1005 scripts know this text
+		}
+	}
+	return b, nil
+}
+
+// isMountPoint says whether a directory is the top of another file system than what is above it.
+func isMountPoint(dir string) bool {
+	var here, above syscall.Stat_t
+	return syscall.Stat(dir, &here) == nil && syscall.Stat(filepath.Dir(dir), &above) == nil && here.Dev != above.Dev
+}
+
+// remoteCommand starts the agent on a node of the secondary. The key's forced command looks at it.
+func remoteCommand(s *session.Session, w workerFlags, host string) []string {
+	c := s.Config
+	program := c.Get("remote-gsyncd")
+	if program == "" {
+		program = "/nonexistent/gsyncd"
+	}
+	return []string{
+		program, "secondary", s.Primary, s.Secondary.String(), ours, "--primary-node", w.node, "--primary-node-id", w.nodeID,
+		"--primary-brick", w.brick, "--local-node", host, "--secondary-timeout", c.Get("secondary-timeout"),
+		"--secondary-log-level", c.Get("secondary-log-level"), "--secondary-gluster-log-level", c.Get("secondary-gluster-log-level"),
+		"--secondary-gluster-command-dir", c.Get("secondary-gluster-command-dir"),
+	}
+}
+
+// reporter writes what the worker tells into the status of its brick.
+type reporter struct {
+	s   *session.Session
+	w   workerFlags
+	log *slog.Logger
+
+	mu       sync.Mutex
+	last     worker.BrickReport
+	told     bool
+	wake     chan struct{}
+	feedback bool
+}
+
+func newReporter(s *session.Session, w workerFlags, log *slog.Logger) *reporter {
+	return &reporter{s: s, w: w, log: log, wake: make(chan struct{}, 1)}
+}
+
+// report takes the newest state. A change of state is written at once.
+func (r *reporter) report(now worker.BrickReport) {
+	r.mu.Lock()
+	urgent := !r.told || now.State != r.last.State || now.Host != r.last.Host || now.Crawl != r.last.Crawl
+	r.last, r.told = now, true
+	r.mu.Unlock()
+	if !urgent {
+		return
+	}
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// writeEvery is how often counters are written, and the option for a checkpoint is looked at.
+const writeEvery = time.Second
+
+func (r *reporter) run(ctx context.Context) {
+	tick := time.NewTicker(writeEvery)
+	defer tick.Stop()
+	state := worker.BrickInitializing
+	for {
+		select {
+		case <-ctx.Done():
+			r.write(&state)
+			return
+		case <-tick.C:
+		case <-r.wake:
+		}
+		r.write(&state)
+	}
+}
+
+// write brings the stored status up to date, and tells of what has changed.
+func (r *reporter) write(before *worker.BrickState) {
+	r.mu.Lock()
+	now, told := r.last, r.told
+	r.mu.Unlock()
+	if !told {
+		return
+	}
+	if now.State != worker.BrickInitializing && !r.feedback && r.w.feedback > 2 {
+		r.feedback = true
+		if err := os.NewFile(uintptr(r.w.feedback), "feedback").Close(); err != nil {
+			r.log.Warn("the monitor could not be told", "error", err)
+		}
+	}
+	option, err := r.s.Checkpoint()
+	if err != nil {
+		r.log.Warn("the checkpoint could not be read", "error", err)
+	}
+	var after session.Brick
+	reached := false
+	err = r.s.UpdateBrick(r.w.brick, func(b *session.Brick) {
+		r.fill(b, now)
+		reached = b.SetCheckpoint(option, time.Now())
+		after = *b
+	})
+	if err != nil && !errors.Is(err, session.ErrMissing) { // the session is being deleted
+		r.log.Error("the status could not be written", "error", err)
+		return
+	}
+	names := []string{"primary_volume", r.s.Primary, "primary_node", r.w.node, "primary_node_id", r.w.nodeID,
+		"secondary_host", r.s.Secondary.Host, "secondary_volume", r.s.Secondary.Volume, "brick_path", r.w.brick}
+	if reached {
+		r.log.Info("the checkpoint is reached", "time", after.CheckpointTime, "completed", after.CheckpointCompletionTime)
+		event(eventCheckpoint, slices.Concat(names, []string{"checkpoint_time", strconv.FormatInt(after.CheckpointTime, 10),
+			"checkpoint_completion_time", strconv.FormatInt(after.CheckpointCompletionTime, 10)})...)
+	}
+	if now.State == *before {
+		return
+	}
+	*before = now.State
+	r.log.Info("the worker is "+string(now.State), "host", now.Host)
+	switch now.State {
+	case worker.BrickActive:
+		event(eventActive, names...)
+	case worker.BrickPassive:
+		event(eventPassive, names...)
+	}
+}
+
+// fill writes a report into the form that is on disk.
+func (r *reporter) fill(b *session.Brick, now worker.BrickReport) {
+	b.WorkerStatus = string(now.State)
+	b.SecondaryNode, b.CrawlStatus = "N/A", "N/A"
+	if now.Host != "" {
+		b.SecondaryNode = now.Host
+	}
+	if now.Crawl != "" {
+		b.CrawlStatus = string(now.Crawl)
+	}
+	if !now.Synced.IsZero() {
+		b.LastSynced = max(b.LastSynced, now.Synced.Unix())
+		b.LastSyncedEntry = b.LastSynced
+	}
+	// The engine counts objects: what of one is pending, a name, content or attributes, it does not tell apart.
+	b.Entry, b.Data, b.Meta = max(now.Snapshot.BacklogEntries, 0), 0, 0
+	b.Failures = int64(now.Snapshot.Failing)
+}
