@@ -140,6 +140,6 @@ func (h *Host) Brick(volume string, index int) string {
 
 // RestartGlusterd ends the host's glusterd, and only that, and starts it again.
 func (h *Host) RestartGlusterd(ctx context.Context) error {
-	_, err := h.Run(ctx, "bash", "-c", `read -r pid </run/glusterd.pid && kill -9 "$pid" && while kill -0 "$pid" 2>/dev/null; do :; done; glusterd`)
+	_, err := h.Run(ctx, "bash", "-c", "pkill -9 -x glusterd; while pgrep -x glusterd; do :; done >/dev/null; glusterd")
 	return err
 }

@@ -183,6 +183,9 @@ func (s *site) created(t *testing.T) {
 func (s *site) started(t *testing.T) {
 	t.Helper()
 	s.created(t)
+	if s.word(t, "pnode1") == "Paused" && s.pid(t, "pnode1") != 0 {
+		s.geo(t, "resume", "force")
+	}
 	if s.pid(t, "pnode1") == 0 || s.pid(t, "pnode2") == 0 {
 		s.geo(t, "start", "force")
 	}
