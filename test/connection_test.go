@@ -44,9 +44,9 @@ func (s *site) edited(old, with string) string {
 	return "ssh -F " + path
 }
 
-// TestMustP10ConnectionProblems demands of each thing that may be wrong with a connection one sentence, which names the cause and what
+// TestMustP10AndP26ConnectionProblems demands of each thing that may be wrong with a connection one sentence, which names the cause and what
 // to do, and a process that ends with 1 and does not hang.
-func TestMustP10ConnectionProblems(t *testing.T) {
+func TestMustP10AndP26ConnectionProblems(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.write("file", []byte("x"))
@@ -162,8 +162,8 @@ func TestLostLinkIsMadeAgain(t *testing.T) {
 	}
 }
 
-// TestUnprivilegedDestination copies to an account that is not root: what it may do is done, and the rest is named with the cause.
-func TestUnprivilegedDestination(t *testing.T) {
+// TestMustP25UnprivilegedDestination copies to an account that is not root: what it may do is done, and the rest is named with the cause.
+func TestMustP25UnprivilegedDestination(t *testing.T) {
 	t.Parallel()
 	need.Root(t)
 	l := lab.ForTest(t, lab.Options{Users: []string{"keeper"}})

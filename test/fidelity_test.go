@@ -12,9 +12,9 @@ import (
 	"georep/internal/treetest"
 )
 
-// TestMustP18AndP19Fidelity copies a tree with everything in it over a real sshd, changes everything, and looks at the copy each
+// TestMustP18P19AndP23Fidelity copies a tree with everything in it over a real sshd, changes everything, and looks at the copy each
 // time; on each file system that people use.
-func TestMustP18AndP19Fidelity(t *testing.T) {
+func TestMustP18P19AndP23Fidelity(t *testing.T) {
 	for _, fstype := range []string{"ext4", "xfs", "btrfs"} {
 		t.Run(fstype, func(t *testing.T) {
 			t.Parallel()

@@ -34,9 +34,9 @@ func whole(content []byte) error {
 	return nil
 }
 
-// TestReadersSeeOldOrNew reads copies over and over while they are replaced, small ones and large ones, one with two names, and
+// TestMustP22ReadersSeeOldOrNew reads copies over and over while they are replaced, small ones and large ones, one with two names, and
 // with both ends killed now and then. A version comes into the source whole, as no copy can be better than what it was made of.
-func TestReadersSeeOldOrNew(t *testing.T) {
+func TestMustP22ReadersSeeOldOrNew(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	sizes := map[string]int{"small": 10, "middle": 20_000, "large": 400_000}

@@ -49,7 +49,7 @@ func scanning(done, total int64) status.Snapshot {
 	return status.Snapshot{State: status.StateScanning, ScanRunning: true, EntriesDone: done, EntriesTotal: total, BytesDone: done << 10, BytesTotal: total << 10, EntryRate: 1200, ByteRate: 3 << 20}
 }
 
-func TestLinesWithoutTerminal(t *testing.T) {
+func TestMustP14LinesWithoutTerminal(t *testing.T) {
 	out, errs := shown(false, config.NewMirror(), func(d *display, c *clock) {
 		tell := func(e status.Event) { e.Time = c.at; d.report(e) }
 		tell(status.Event{Kind: status.Connected, Text: "georep 1.0 at host:/copy"})
@@ -120,7 +120,7 @@ func TestQuietTellsTroubleOnly(t *testing.T) {
 }
 
 // A failure that stays is told ever more rarely.
-func TestRepeatedFailureIsToldRarely(t *testing.T) {
+func TestMustP14RepeatedFailureIsToldRarely(t *testing.T) {
 	_, errs := shown(false, config.NewMirror(), func(d *display, _ *clock) {
 		for n := 1; n <= 1000; n++ {
 			f := failure

@@ -61,8 +61,8 @@ func thueMorse(n int) []byte {
 	return p
 }
 
-// TestLinearOnCollidingContent has content at whose every place the rolling hash says yes and the strong one no.
-func TestLinearOnCollidingContent(t *testing.T) {
+// TestMustP20LinearOnCollidingContent has content at whose every place the rolling hash says yes and the strong one no.
+func TestMustP20LinearOnCollidingContent(t *testing.T) {
 	basis := thueMorse(16 << 20)
 	p := Choose(int64(len(basis)), 8<<20, 99)
 	in := newContent(bytes.Repeat([]byte{0x41}, 8<<20))

@@ -56,8 +56,8 @@ func partSize(t *testing.T, p *Pair) int64 {
 	return info.Size()
 }
 
-// TestResumeSendsOnlyTheRest kills the connection within a large file, at several points.
-func TestResumeSendsOnlyTheRest(t *testing.T) {
+// TestMustP21ResumeSendsOnlyTheRest kills the connection within a large file, at several points.
+func TestMustP21ResumeSendsOnlyTheRest(t *testing.T) {
 	const size = 20 << 20
 	content := noise(1, size)
 	for _, op := range []string{"new", "rewritten"} {

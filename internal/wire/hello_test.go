@@ -58,7 +58,7 @@ func TestProblemsWithTheGreeting(t *testing.T) {
 	}
 }
 
-func TestVersions(t *testing.T) {
+func TestMustP13Versions(t *testing.T) {
 	at := func(oldest, newest int) Greeting {
 		return Greeting{Protocol: newest, Oldest: oldest, Version: fmt.Sprint(newest, ".0")}
 	}

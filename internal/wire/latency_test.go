@@ -47,8 +47,8 @@ func delayed(each time.Duration) (a, b net.Conn) {
 	return a, b
 }
 
-// TestLongLink has a round trip of 100 ms. No part of the time may grow with a round trip for each file.
-func TestLongLink(t *testing.T) {
+// TestMustP7LongLink has a round trip of 100 ms. No part of the time may grow with a round trip for each file.
+func TestMustP7LongLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := delayed(50 * time.Millisecond)
 		m := newMemory()

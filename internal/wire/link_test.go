@@ -51,8 +51,8 @@ func TestIdleConnectionStaysAlive(t *testing.T) {
 	})
 }
 
-// TestDeadLinkIsFound has a link that swallows all bytes one way or both, as when a router in between lost its state.
-func TestDeadLinkIsFound(t *testing.T) {
+// TestMustP20DeadLinkIsFound has a link that swallows all bytes one way or both, as when a router in between lost its state.
+func TestMustP20DeadLinkIsFound(t *testing.T) {
 	for name, way := range map[string]struct{ there, back bool }{"both ways": {true, true}, "there": {true, false}, "back": {false, true}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { deadLink(t, way.there, way.back) })
