@@ -1,6 +1,8 @@
 package rooted
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 
 	"georep/internal/change"
@@ -13,6 +15,8 @@ type Dir struct {
 	path     string        // where it was opened, for messages
 	trail    func() string // in place of path
 	byHandle bool          // opened by handle: its path is asked for when a message needs it
+	shown    int           // the descriptor, for that; never changes
+	closed   atomic.Bool   // files that were opened here name it in messages for as long as they are open
 	pathOnly bool          // opened O_PATH: it cannot be listed
 }
 
@@ -29,6 +33,7 @@ func (d *Dir) Close() error {
 	}
 	fd := d.fd
 	d.fd = -1
+	d.closed.Store(true)
 	if err := unix.Close(fd); err != nil && err != unix.EINTR {
 		return d.root.failed("close", where{d: d}, err)
 	}

@@ -344,3 +344,29 @@ func TestOpenHandle(t *testing.T) {
 		}
 	})
 }
+
+// TestMessagesOutliveTheirDirectory: a file can be named when the directory in which it was opened is closed, or is being closed.
+func TestMessagesOutliveTheirDirectory(t *testing.T) {
+	base := t.TempDir()
+	needRoot(t)
+	must(t, os.Mkdir(filepath.Join(base, "d"), 0o700))
+	must(t, os.WriteFile(filepath.Join(base, "d/f"), []byte("content"), 0o600))
+	r := open(t, base)
+	h, err := r.Top().Handle("d")
+	must(t, err)
+	d, err := r.OpenHandle(h)
+	must(t, err)
+	f, err := d.OpenFile("f")
+	must(t, err)
+	must(t, f.Close())
+	closed := make(chan error)
+	go func() { closed <- d.Close() }()
+	for range 2 {
+		if _, err := f.Stat(); err == nil || err.Error() == "" {
+			t.Errorf("a file that is closed: %v", err)
+		}
+		must(t, <-closed)
+		closed = make(chan error, 1)
+		closed <- nil
+	}
+}

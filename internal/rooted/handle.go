@@ -113,7 +113,7 @@ func (r *Root) OpenHandle(h Handle) (*Dir, error) {
 	if fd, failure = r.inside(fd, w); failure != nil {
 		return nil, failure
 	}
-	return &Dir{root: r, fd: fd, byHandle: true}, nil
+	return &Dir{root: r, fd: fd, shown: fd, byHandle: true}, nil
 }
 
 // identify makes the identity of the object that st is about and that is the entry name of the directory fd.

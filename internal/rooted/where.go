@@ -53,8 +53,8 @@ func (d *Dir) Path() (string, error) {
 func (d *Dir) now() string {
 	var top, path [unix.PathMax]byte
 	n, err := unix.Readlink(procPath(d.root.top.fd), top[:])
-	m, other := unix.Readlink(procPath(d.fd), path[:])
-	if err == nil && other == nil {
+	m, other := unix.Readlink(procPath(d.shown), path[:])
+	if err == nil && other == nil && !d.closed.Load() {
 		if rest, err := beneath(string(top[:n]), string(path[:m])); err == nil {
 			return rest
 		}
