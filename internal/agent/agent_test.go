@@ -190,7 +190,7 @@ func TestAllOperationsWhileConfined(t *testing.T) {
 	write := &wire.Request{Op: change.Write, At: at(d, "f"), Sec: file.Sec, Names: []wire.Ref{at(wire.Dir{}, "g")}, Object: object(2, change.File)}
 	large := strings.Repeat("some content of some length; ", 500_000)
 	write.Object.Size = int64(len(large))
-	written, err := c.Write(ctx, write, content{strings.NewReader(large)}, nil)
+	written, err := c.Write(ctx, write, content{strings.NewReader(large)}, wire.WriteOptions{})
 	if err != nil || written.Status != change.Applied {
 		t.Fatalf("write: %+v, %v", written, err)
 	}

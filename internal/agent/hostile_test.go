@@ -224,7 +224,7 @@ func TestWellFormedRequestsReachNothingOutside(t *testing.T) {
 	}
 	write := &wire.Request{Op: change.Write, At: at(exit, "file"), Replace: true, Object: object(7, change.File)}
 	write.Object.Size = 7
-	if res, err := c.Write(ctx, write, content{strings.NewReader("planted")}, nil); err == nil && res.Status == change.Applied {
+	if res, err := c.Write(ctx, write, content{strings.NewReader("planted")}, wire.WriteOptions{}); err == nil && res.Status == change.Applied {
 		t.Errorf("write by a symlink: %+v", res)
 	}
 	if err := c.Look(ctx, exit, func(e wire.Entry) error { t.Errorf("a look shows %q", e.Name); return nil }); err == nil {

@@ -178,7 +178,7 @@ func (c *check) state(path string, e *change.Entry, o *change.Object) {
 	}
 	known := e.Kind != change.Dir || e.Mtime != (change.Time{}) // the zero time stands for one that is to be set again
 	if known && e.Mtime != o.Mtime {
-		c.wrong("%q has the time %v on the secondary, not %v", path, o.Mtime, e.Mtime)
+		c.wrong("%q, a %s, has the time %v on the secondary, not %v", path, e.Kind, o.Mtime, e.Mtime)
 	}
 	if o.HasXattrs && e.XattrSum != plan.XattrSum(o.Xattrs) {
 		c.wrong("%q has other extended attributes on the secondary", path)

@@ -68,6 +68,9 @@ func (e *Engine) failed(t *task, f status.Failure) error {
 	f.Path = e.pathOf(at)
 	var again []change.Place
 	for _, n := range e.conclude(t, true) {
+		if n == t {
+			continue
+		}
 		if n.d.Object.ID != t.d.Object.ID {
 			again = append(again, n.d.Observed())
 			continue
@@ -88,6 +91,14 @@ func (e *Engine) failed(t *task, f status.Failure) error {
 // so that nobody who waits for them misses what is asked of the source because of this. Called with mu held.
 func (e *Engine) conclude(t *task, failed bool) []*task {
 	e.open++
+	if d := t.detached; d != nil {
+		e.o.Source.Again(d.places...) // or at least it says once more that it has caught up
+		e.asked.Add(int64(len(d.places)))
+		behind := d.behind
+		d.behind, d.places = nil, nil
+		delete(e.detached, t.d.Object.ID)
+		return behind
+	}
 	if failed {
 		e.doubt(t)
 	}
@@ -309,6 +320,7 @@ func (e *Engine) applied(t *task, res change.Result) error {
 		e.stats.sent += t.d.Object.Size // the content travelled within the request
 	}
 	delete(e.surprisesIn, t.d.Observed())
+	delete(e.lacking, t.d.Object.ID)
 	if made := t.d.Object.Kind == change.Dir && (t.d.Op == change.Make || t.d.Op == change.Adopt); e.lost[t.d.Object.ID] || made && e.treesGone {
 		delete(e.lost, t.d.Object.ID)
 		e.rescan(t.d.Object.ID)

@@ -21,6 +21,9 @@ type task struct {
 	compare bool
 	flowed  int64 // bytes of its content that were brought over
 	inline  bool  // its content travels within its request
+
+	detached *detached // it has ended for its batch, while its content goes on
+	parked   bool      // its content has arrived and waited for a claim, while another goroutine streamed in its place
 }
 
 // batch is one plan on its way. Guarded by Engine.mu.
@@ -56,6 +59,7 @@ func (e *Engine) take(b Batch) error {
 	}
 	e.counts(b)
 	e.traceSeen(b)
+	e.vanished(&b)
 	var present, absent []change.Observation
 	for _, o := range b.Seen {
 		if o.Absent {
@@ -162,12 +166,9 @@ func (e *Engine) start(p *plan.Plan, seen []change.Observation) error {
 		}
 	}
 	e.mu.Lock()
-	for e.dead == nil && e.kept >= maxOpen {
-		e.cond.Wait()
-	}
-	if e.dead != nil {
+	if err := e.await(func() bool { return e.kept < maxOpen }); err != nil {
 		e.mu.Unlock()
-		return e.dead
+		return err
 	}
 	e.gen++
 	b.gen = e.gen

@@ -80,10 +80,10 @@ func (e *Engine) carriedBytes(loads []*load, n int64) {
 func (e *Engine) writeCarried(ctx context.Context, l *load, carried bool, p Peer) error {
 	var again int64
 	l.r.Partial = carried || l.carried > 0
-	res, err := p.Write(e.streams, l.r, l.c, func(done, sent int64) {
+	res, err := p.Write(e.streams, l.r, l.c, wire.WriteOptions{Progress: func(done, sent int64) {
 		again += sent
 		e.sent(l.t, max(0, min(done, l.t.d.Object.Size-l.t.flowed)), sent)
-	})
+	}})
 	if err != nil {
 		return e.unreadOr(ctx, l.t, err)
 	}

@@ -77,7 +77,8 @@ const purgeEvery = time.Minute
 // replaced, and parts of large files. Called when all is acknowledged and nothing is in flight.
 func (e *Engine) purge(ctx context.Context) error {
 	e.mu.Lock()
-	due := e.gen != e.purged && (e.o.Once || time.Since(e.purgedAt) >= purgeEvery) && e.halted == "" && !e.o.DryRun && e.o.Ledger.Count() == 0
+	due := e.gen != e.purged && (e.o.Once || time.Since(e.purgedAt) >= purgeEvery) && e.halted == "" && !e.o.DryRun && e.o.Ledger.Count() == 0 &&
+		len(e.detached) == 0 // its parts would go
 	e.mu.Unlock()
 	if !due {
 		return nil
@@ -113,8 +114,8 @@ func (e *Engine) emptyStash() error {
 			return err
 		}
 		before := int64(len(s.seen))
-		if before == 0 {
-			return nil
+		if s.seen, err = e.spared(s.seen); err != nil || len(s.seen) == 0 {
+			return err
 		}
 		for _, o := range s.seen {
 			n, err := e.weigh(o.At)

@@ -41,28 +41,32 @@ type Engine struct {
 	mu        sync.Mutex
 	cond      *sync.Cond // open, looks and dead change
 	over      *overlay
-	dirs      map[change.ID]whereabouts  // directories known to be on the secondary
-	making    map[change.ID]*task        // directories on their way
-	makingAt  map[change.Place]*task     // the same by place
-	settles   map[change.ID]int          // directories whose attributes open batches set
-	behind    []*task                    // skipped because of another task: what becomes of them is decided by who ended that one
-	lost      map[change.ID]bool         // directories that could not be made while something below them was to be: compared when they are
-	treesGone bool                       // directories were dropped since all was last handed out: what the source has compared with the store meanwhile may be outdated
-	hinted    []change.Place             // files whose content is in doubt for a reason that only their observation told, and that was put off
-	places    map[change.Place]int       // places in open batches
-	ids       map[change.ID]int          // objects in open batches
-	touched   map[change.ID]int          // directories whose entries open batches change
-	open      int                        // batches not fully answered
-	kept      int                        // batches not yet committed
-	suspect   map[change.ID]bool         // directories that must be looked at before anything below is sent
-	strayed   map[change.ID]int          // how often a directory turned out to be another one when it was looked at
-	blind     map[change.Place]change.ID // directories that could not be looked at, by the place under which the ledger has them
-	dead      error                      // why the loop ends
-	ready     *queue                     // tasks that may be sent
-	bulk      *queue                     // tasks whose content is streamed
-	small     *queue                     // the same, of small files
-	turn      atomic.Uint64              // of the connections, to stream content
-	buffers   sync.Pool                  // *[]byte, of at most inlineMax bytes, for content that travels within requests
+	dirs      map[change.ID]whereabouts    // directories known to be on the secondary
+	making    map[change.ID]*task          // directories on their way
+	makingAt  map[change.Place]*task       // the same by place
+	settles   map[change.ID]int            // directories whose attributes open batches set
+	behind    []*task                      // skipped because of another task: what becomes of them is decided by who ended that one
+	lost      map[change.ID]bool           // directories that could not be made while something below them was to be: compared when they are
+	treesGone bool                         // directories were dropped since all was last handed out: what the source has compared with the store meanwhile may be outdated
+	hinted    []change.Place               // files whose content is in doubt for a reason that only their observation told, and that was put off
+	places    map[change.Place]int         // places in open batches
+	ids       map[change.ID]int            // objects in open batches
+	touched   map[change.ID]int            // directories whose entries open batches change
+	open      int                          // batches not fully answered
+	kept      int                          // batches not yet committed
+	suspect   map[change.ID]bool           // directories that must be looked at before anything below is sent
+	strayed   map[change.ID]int            // how often a directory turned out to be another one when it was looked at
+	blind     map[change.Place]change.ID   // directories that could not be looked at, by the place under which the ledger has them
+	dead      error                        // why the loop ends
+	ready     *queue                       // tasks that may be sent
+	bulk      *queue                       // tasks whose content is streamed
+	small     *queue                       // the same, of small files
+	streaming map[*task]context.CancelFunc // whose content waits in bulk or is on its way, and may be detached; nil: it waits
+	detached  map[change.ID]*detached      // by the file
+	lacking   map[change.ID]time.Time      // what of the files that are, or were, detached may not be on the secondary is younger than this
+	settledAt time.Time                    // all that was known then is acknowledged, fails, is held back, or is detached
+	turn      atomic.Uint64                // of the connections, to stream content
+	buffers   sync.Pool                    // *[]byte, of at most inlineMax bytes, for content that travels within requests
 	stats     counters
 	failing   map[change.Place]*attempts // a copy of the ledger's keys, at most failingMax
 	unlisted  []news                     // what waits to be written into the ledger, see list
@@ -83,13 +87,14 @@ type Engine struct {
 	peers atomic.Pointer[[]Peer] // Options.Peers and those that have joined
 	asked atomic.Int64           // requests to observe again
 
-	streams    context.Context // of content on its way; ends before the loop does, see watchStop
-	endStreams context.CancelFunc
-	leaving    atomic.Bool // what is not sent yet is left out
-	finished   chan *batch
-	wake       chan struct{}
-	lister     sync.Mutex // of who writes failures into the ledger; taken before mu
-	reporter   sync.Mutex
+	streams     context.Context // of content on its way; ends before the loop does, see watchStop
+	endStreams  context.CancelFunc
+	moreStreams func()      // starts one more goroutine that streams large files
+	leaving     atomic.Bool // what is not sent yet is left out
+	finished    chan *batch
+	wake        chan struct{}
+	lister      sync.Mutex // of who writes failures into the ledger; taken before mu
+	reporter    sync.Mutex
 }
 
 // New prepares a loop.
@@ -101,6 +106,7 @@ func New(o Options) *Engine {
 		over: newOverlay(o.Store), dirs: map[change.ID]whereabouts{}, making: map[change.ID]*task{}, makingAt: map[change.Place]*task{}, settles: map[change.ID]int{},
 		places: map[change.Place]int{}, ids: map[change.ID]int{}, touched: map[change.ID]int{},
 		suspect: map[change.ID]bool{}, lost: map[change.ID]bool{}, blind: map[change.Place]change.ID{}, ready: newQueue(), bulk: newQueue(), small: newQueue(), failing: map[change.Place]*attempts{}, strayed: map[change.ID]int{},
+		streaming: map[*task]context.CancelFunc{}, detached: map[change.ID]*detached{}, lacking: map[change.ID]time.Time{},
 		halted: o.Guard.Halted, finished: make(chan *batch, 2*maxOpen), wake: make(chan struct{}, 1), started: time.Now(),
 	}
 	e.cond = sync.NewCond(&e.mu)
@@ -147,6 +153,7 @@ func (e *Engine) Run(ctx context.Context) (Outcome, error) {
 	start(senders, e.sendLoop)
 	start(max(1, e.o.Streams), func(ctx context.Context) error { return e.streamLoop(ctx, e.bulk) })
 	start(smallStreams*max(1, e.o.Streams), func(ctx context.Context) error { return e.streamLoop(ctx, e.small) })
+	e.moreStreams = func() { start(1, func(ctx context.Context) error { return e.streamLoop(ctx, e.bulk) }) }
 	start(1, e.commitLoop)
 	batches := make(chan fetched)
 	group.Go(func() error { return e.fetchLoop(work, batches) })
@@ -274,7 +281,11 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 		e.o.Source.Again() // something is to be seen again: the next time. It may have been handed out with this batch already
 		return false, nil
 	}
-	steps := []func() error{func() error { return e.drain(true) }, func() error { return e.lookAround(ctx) }}
+	wait := func() error { return e.drain(true) }
+	if e.o.Once {
+		wait = e.idle // nothing else waits
+	}
+	steps := []func() error{wait, func() error { return e.lookAround(ctx) }, e.list}
 	if !f.batch.Scan.Running {
 		steps = append(steps, e.emptyStash, func() error { return e.purge(ctx) })
 	}
@@ -290,13 +301,10 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 			return false, nil
 		}
 	}
-	e.mu.Lock()
-	e.caught, e.treesGone = f.batch.At, false
-	if e.halted == "" && e.o.Ledger.Count() == 0 && !e.o.DryRun {
-		e.point = e.caught
+	if e.settled(f.batch.At) {
+		e.unclaimed()
+		return false, nil // the end of what is detached is heard of
 	}
-	clear(e.stats.linked)
-	e.mu.Unlock()
 	e.report(status.Event{Kind: status.CaughtUp, Caught: f.batch.At})
 	if !e.o.Once || f.batch.Scan.Running {
 		return false, nil
@@ -304,17 +312,50 @@ func (e *Engine) caughtUp(ctx context.Context, f fetched) (done bool, err error)
 	return !e.retryOnce(), nil
 }
 
-// finish ends the loop in good order: nothing new is begun, what is in flight is awaited (see watchStop) and committed.
-func (e *Engine) finish() error { return e.drain(true) }
-
-// drain waits until nothing is in flight, and with commit until all is committed.
-func (e *Engine) drain(commit bool) error {
+// settled notes that all that the source knew at a time is acknowledged, fails, is held back, or is detached, and says whether
+// anything is detached.
+func (e *Engine) settled(at time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for e.dead == nil && (e.open > 0 || commit && e.kept > 0) {
+	e.settledAt, e.treesGone = at, false
+	for id := range e.lacking {
+		if e.detached[id] == nil {
+			delete(e.lacking, id) // it is applied, gone, or fails
+		}
+	}
+	more := len(e.detached) > 0
+	if !more {
+		e.caught = at
+		clear(e.stats.linked)
+	}
+	if point := e.oldestLacking(at); e.halted == "" && e.o.Ledger.Count() == 0 && !e.o.DryRun && point.After(e.point) {
+		e.point = point
+	}
+	return more
+}
+
+// finish ends the loop in good order: nothing new is begun, what is in flight is awaited (see watchStop) and committed. Detached
+// content goes on at the next start.
+func (e *Engine) finish() error {
+	e.giveUpAll()
+	return e.idle()
+}
+
+// idle waits until nothing is in flight but what is detached, and detaches nothing.
+func (e *Engine) idle() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.dead == nil && e.open+e.kept > 0 {
 		e.cond.Wait()
 	}
 	return e.dead
+}
+
+// drain waits until nothing is in flight but what is detached, and with commit until all is committed.
+func (e *Engine) drain(commit bool) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.await(func() bool { return e.open == 0 && (!commit || e.kept == 0) })
 }
 
 // nudge wakes the driving goroutine.

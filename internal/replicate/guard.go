@@ -39,6 +39,10 @@ func (e *Engine) absences(b Batch, absent []change.Observation) error {
 	if err := e.drain(true); err != nil {
 		return err
 	}
+	absent, err := e.spared(absent)
+	if err != nil {
+		return err
+	}
 	for _, o := range absent {
 		n, err := e.weigh(o.At)
 		if err != nil {

@@ -46,19 +46,20 @@ type peer struct {
 	j  *journal
 	st *store
 
-	mu       sync.Mutex
-	now      disk // as programs see it
-	safe     disk // as it would be after a power failure
-	next     uint64
-	held     []func()                                    // answers that wait for release
-	hold     func(r *wire.Request) bool                  // whether a request waits
-	answer   func(r *wire.Request) (change.Result, bool) // instead of carrying it out
-	link     func(what string) error                     // an error breaks the link
-	onCommit func(ctx context.Context, purge bool) error // between the beginning and the end of a commit
-	onLook   func(dir wire.Dir) error                    // before a listing
-	wrong    []string                                    // rules that were broken
-	looking  int
-	mostLook int
+	mu        sync.Mutex
+	now       disk // as programs see it
+	safe      disk // as it would be after a power failure
+	next      uint64
+	held      []func()                                         // answers that wait for release
+	hold      func(r *wire.Request) bool                       // whether a request waits
+	answer    func(r *wire.Request) (change.Result, bool)      // instead of carrying it out
+	link      func(what string) error                          // an error breaks the link
+	onCommit  func(ctx context.Context, purge bool) error      // between the beginning and the end of a commit
+	onLook    func(dir wire.Dir) error                         // before a listing
+	onContent func(ctx context.Context, r *wire.Request) error // while content is on its way
+	wrong     []string                                         // rules that were broken
+	looking   int
+	mostLook  int
 }
 
 func newPeer(j *journal, st *store) *peer {
@@ -251,15 +252,33 @@ func (p *peer) name(r *wire.Request, dir, t *thing) change.Result {
 	return change.Result{Status: change.Applied, Sec: from.ID}
 }
 
-func (p *peer) Write(ctx context.Context, r *wire.Request, c wire.Content, progress func(done, sent int64)) (change.Result, error) {
+func (p *peer) Write(ctx context.Context, r *wire.Request, c wire.Content, o wire.WriteOptions) (change.Result, error) {
 	data := make([]byte, c.Size())
 	if _, err := c.ReadAt(data, 0); err != nil && len(data) > 0 {
 		return change.Result{}, localError{err}
 	}
+	p.mu.Lock()
+	on := p.onContent
+	p.mu.Unlock()
+	if on != nil {
+		p.j.add("content of %s", r.At.Path())
+		if err := on(ctx, r); err != nil {
+			return change.Result{}, err
+		}
+	}
 	if err := c.Unchanged(); err != nil {
 		return change.Result{}, localError{err}
 	}
-	progress(c.Size(), c.Size())
+	o.Progress(c.Size(), c.Size())
+	if o.Place != nil {
+		final, err := o.Place(ctx)
+		if err != nil {
+			return change.Result{}, err
+		}
+		if final != nil {
+			r = final
+		}
+	}
 	q := *r
 	q.Inline = data
 	answer := make(chan change.Result, 1)

@@ -78,9 +78,8 @@ type Peer interface {
 	// Do sends a request and calls done once with the answer; it blocks only to hold the caller back. When the link
 	// breaks done is not called. r and its content are the caller's again when Do has returned.
 	Do(ctx context.Context, r *wire.Request, done func(change.Result)) error
-	// Write sends the content of a file and waits for the answer. progress is told how many bytes of the content are done with
-	// since it was told before, and how many of them had to be sent.
-	Write(ctx context.Context, r *wire.Request, c wire.Content, progress func(done, sent int64)) (change.Result, error)
+	// Write sends the content of a file and waits for the answer.
+	Write(ctx context.Context, r *wire.Request, c wire.Content, o wire.WriteOptions) (change.Result, error)
 	// Look lists a directory.
 	Look(ctx context.Context, dir wire.Dir, each func(wire.Entry) error) error
 	// Commit makes all that was answered before safe, and the mark with it, if that is not empty. purge lets the secondary forget what it kept for later.

@@ -96,6 +96,8 @@ func (e *Engine) snapshot() status.Snapshot {
 		Deleted: c.deleted, HeldDeletions: c.held, EntryRate: c.entryRate, ByteRate: c.byteRate,
 		Connections: len(*e.peers.Load()), Failing: e.o.Ledger.Count(), RecoveryPoint: e.point,
 	}
+	away, awayBytes := e.underWay()
+	busy := c.busy() || away > 0
 	switch {
 	case err != nil || e.o.DryRun && e.caught.IsZero():
 		c.first(&s, c.scan.Entries, c.scan.Bytes)
@@ -105,13 +107,17 @@ func (e *Engine) snapshot() status.Snapshot {
 		c.later(&s, c.scan.Entries, c.scan.Bytes)
 	default:
 		c.later(&s, known, knownBytes)
+		s.BacklogEntries += away
+		s.BacklogBytes += awayBytes
+		s.EntriesTotal += away
+		s.BytesTotal += awayBytes
 	}
 	if e.o.Wire != nil {
 		s.WireOut, s.WireIn = e.o.Wire()
 	}
 	if s.RecoveryPoint.IsZero() {
 		s.Lag = time.Since(e.started)
-	} else if c.busy() || s.Failing > 0 || e.halted != "" {
+	} else if busy || s.Failing > 0 || e.halted != "" {
 		s.Lag = time.Since(s.RecoveryPoint)
 	}
 	switch {
@@ -121,7 +127,7 @@ func (e *Engine) snapshot() status.Snapshot {
 		s.State = status.StateHalted
 	case c.scanRunning && e.caught.IsZero():
 		s.State, s.Crawl = status.StateScanning, status.CrawlHybrid
-	case c.busy() || e.caught.IsZero():
+	case busy || e.caught.IsZero():
 		s.State = status.StateSyncing
 	default:
 		s.State = status.StateLive

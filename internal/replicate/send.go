@@ -182,6 +182,9 @@ func (e *Engine) send(ctx context.Context, t *task, p Peer) error {
 		return e.skip(t, why, nil)
 	}
 	if t.d.Object.Kind == change.File && (t.d.Op == change.Make || t.d.Op == change.Write || t.d.Op == change.Adopt) {
+		if e.overtaken(t, r) {
+			return nil
+		}
 		inline, err := e.inline(t)
 		switch {
 		case err != nil:
@@ -191,6 +194,7 @@ func (e *Engine) send(ctx context.Context, t *task, p Peer) error {
 		case t.d.Object.Size <= inlineMax && (e.o.Carrier == nil || !carriable(t)):
 			e.small.push(t)
 		default:
+			e.detachable(t, e.o.Carrier == nil || !carriable(t), nil)
 			e.bulk.push(t)
 		}
 		return nil
@@ -277,7 +281,7 @@ func (e *Engine) streamLoop(ctx context.Context, q *queue) error {
 		} else {
 			err = e.stream(ctx, t, p)
 		}
-		if err != nil {
+		if err != nil || t.parked {
 			return err
 		}
 	}
@@ -291,23 +295,65 @@ func (e *Engine) stream(ctx context.Context, t *task, p Peer) error {
 	}
 	defer c.Close()
 	if t.compare || t.d.Op == change.Adopt {
-		same, err := e.compare(e.streams, r, c, p)
-		if err != nil {
-			return e.unreadOr(ctx, t, err)
+		if done, err := e.equal(ctx, t, r, c, p); done || err != nil {
+			return err
 		}
-		if same.Status != change.Exists {
-			return e.end(t, same)
+	}
+	streams, cancel := context.WithCancel(e.streams)
+	defer cancel()
+	if t.d.Object.Size > inlineMax {
+		e.detachable(t, true, cancel)
+	}
+	by := t
+	res, err := p.Write(streams, r, c, wire.WriteOptions{
+		Progress: func(done, sent int64) { e.sent(t, done, sent) },
+		Place: func(ctx context.Context) (*wire.Request, error) {
+			c, err := e.placed(ctx, t)
+			if c == nil || err != nil {
+				return nil, err
+			}
+			by = c.t
+			return byContent(by, c.r), nil
+		},
+	})
+	if err != nil {
+		if ctx.Err() == nil && e.streams.Err() == nil {
+			if was, err := e.landed(by); was || err != nil {
+				return err
+			}
 		}
+		return e.unreadOr(ctx, by, err)
+	}
+	return e.end(by, res)
+}
+
+// equal asks whether the secondary has the content of a task's file already; then the task has ended. It cannot be detached
+// meanwhile. Content that is detached is sent without being asked for.
+func (e *Engine) equal(ctx context.Context, t *task, r *wire.Request, c Content, p Peer) (done bool, err error) {
+	if !e.detachable(t, false, nil) {
+		byContent(t, r)
+		return false, nil
+	}
+	same, err := e.compare(e.streams, r, c, p)
+	if err != nil {
+		return true, e.unreadOr(ctx, t, err)
+	}
+	if same.Status != change.Exists {
+		return true, e.end(t, same)
+	}
+	byContent(t, r)
+	return false, nil
+}
+
+// byContent makes a request of a task one that is carried out with content, whatever is at its place.
+func byContent(t *task, r *wire.Request) *wire.Request {
+	if t.compare || t.d.Op == change.Adopt {
 		r.Op, r.Replace, r.HasHash = change.Write, true, false
 		if t.d.Op == change.Write {
 			r.Replace = t.d.Unknown
 		}
 	}
-	res, err := p.Write(e.streams, r, c, func(done, sent int64) { e.sent(t, done, sent) })
-	if err != nil {
-		return e.unreadOr(ctx, t, err)
-	}
-	return e.end(t, res)
+	return r
 }
 
 // opened resolves a task and opens its file; nothing without an error means that the task has ended here.

@@ -78,7 +78,7 @@ func BenchmarkContent(b *testing.B) {
 	b.SetBytes(size)
 	for b.Loop() {
 		r := fileRequest(change.Make, "f", size)
-		if _, err := c.Write(b.Context(), r, endless{size}, nil); err != nil {
+		if _, err := c.Write(b.Context(), r, endless{size}, WriteOptions{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -61,15 +61,16 @@ func occurrences(b []byte, path ...protowire.Number) int {
 	return n
 }
 
-// checkRequest refuses requests of more parts than can be meant. Small messages cannot have many.
-func checkRequest(payload []byte) error {
+// checkRequest refuses requests of more parts than can be meant. Small messages cannot have many. The request is the message, or
+// within it at a path of field numbers.
+func checkRequest(payload []byte, within ...protowire.Number) error {
 	if len(payload) <= smallMessage {
 		return nil
 	}
-	if n := occurrences(payload, 8); n > MaxNames {
+	if n := occurrences(payload, append(within, 8)...); n > MaxNames {
 		return protocolError("a request has %d names, more than %d", n, MaxNames)
 	}
-	if n := occurrences(payload, 11, 8); n > maxXattrs {
+	if n := occurrences(payload, append(within, 11, 8)...); n > maxXattrs {
 		return protocolError("a request has %d extended attributes, more than %d", n, maxXattrs)
 	}
 	return nil
@@ -145,17 +146,23 @@ func parseRequest(payload []byte) (*Request, *wirepb.Transfer, error) {
 	if err := decodeMessage(payload, m, "a request"); err != nil {
 		return nil, nil, err
 	}
+	r, err := requestOf(m)
+	return r, m.Transfer, err
+}
+
+// requestOf checks a request that was decoded.
+func requestOf(m *wirepb.Request) (*Request, error) {
 	r := &Request{
 		Replace: m.Replace, MayRemove: m.MayRemove,
 		HasInline: m.HasInline, Inline: m.Inline,
 		HashSeed: m.HashSeed, HasHash: len(m.Hash) > 0,
 	}
 	if m.Op > uint32(change.Times) {
-		return nil, nil, protocolError("operation %d is unknown", m.Op)
+		return nil, protocolError("operation %d is unknown", m.Op)
 	}
 	r.Op = change.Op(m.Op)
 	if r.HasHash && len(m.Hash) != len(r.Hash) {
-		return nil, nil, protocolError("a hash has %d bytes", len(m.Hash))
+		return nil, protocolError("a hash has %d bytes", len(m.Hash))
 	}
 	copy(r.Hash[:], m.Hash)
 	r.At.Dir.Path, r.At.Name = string(m.AtPath), string(m.AtName)
@@ -176,9 +183,35 @@ func parseRequest(payload []byte) (*Request, *wirepb.Transfer, error) {
 		err = r.Validate()
 	}
 	if err != nil {
-		return nil, nil, protocolError("a request is not valid: %v", err)
+		return nil, protocolError("a request is not valid: %v", err)
 	}
-	return r, m.Transfer, nil
+	return r, nil
+}
+
+// parseFinish reads and checks the end of a content stream of size bytes. final is nil when the file is to be made as it was said
+// at the beginning. steps shares the payload's bytes.
+func parseFinish(payload []byte, size int64) (sum [16]byte, steps []byte, final *Request, err error) {
+	if err := checkRequest(payload, 3); err != nil {
+		return sum, nil, nil, err
+	}
+	m := new(wirepb.Finish)
+	if err := decodeMessage(payload, m, "the end of a content stream"); err != nil {
+		return sum, nil, nil, err
+	}
+	if len(m.Sum) != len(sum) {
+		return sum, nil, nil, protocolError("a hash has %d bytes", len(m.Sum))
+	}
+	copy(sum[:], m.Sum)
+	if m.Request == nil {
+		return sum, m.Steps, nil, nil
+	}
+	if final, err = requestOf(m.Request); err != nil {
+		return sum, nil, nil, err
+	}
+	if final.Object.Kind != change.File || final.HasInline || final.Object.Size != size || m.Request.Transfer != nil {
+		return sum, nil, nil, protocolError("a content stream ends as another one than it began")
+	}
+	return sum, m.Steps, final, nil
 }
 
 func objectMessage(o *change.Object) *wirepb.Object {

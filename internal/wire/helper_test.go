@@ -146,6 +146,9 @@ func (m *memory) Write(ctx context.Context, r *Request, s Stream) change.Result 
 	if sum != s.Sum() {
 		return s.Mismatch()
 	}
+	if final := s.Final(); final != nil {
+		r = final
+	}
 	m.files[r.At.Path()] = out.data
 	return change.Result{Status: change.Applied, Sec: r.Object.ID}
 }

@@ -338,7 +338,7 @@ func busyClient(t testing.TB, rw io.ReadWriteCloser) (*Client, func()) {
 			runtime.Gosched()
 		}
 		close(looking)
-		c.Write(context.Background(), fileRequest(change.Write, "f", 1<<20), newContent(make([]byte, 1<<20)), nil)
+		c.Write(context.Background(), fileRequest(change.Write, "f", 1<<20), newContent(make([]byte, 1<<20)), WriteOptions{})
 	})
 	<-looking
 	return c, func() {

@@ -96,7 +96,7 @@ func writeMany(t *testing.T, c *Client, files, size int) {
 	for i := range files {
 		wg.Go(func() {
 			r := fileRequest(change.Make, fmt.Sprint("file ", i), int64(size))
-			got, err := c.Write(t.Context(), r, endless{int64(size)}, nil)
+			got, err := c.Write(t.Context(), r, endless{int64(size)}, WriteOptions{})
 			if err == nil && got.Status == change.Applied {
 				applied.Add(1)
 			}

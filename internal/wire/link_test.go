@@ -125,7 +125,7 @@ func TestRateOfAllConnections(t *testing.T) {
 					c := connectedOver(t, a, b, draining{newMemory()}, ClientOptions{Limiter: limiter, Compress: compress}, ServerOptions{})
 					clients = append(clients, c)
 					go func() {
-						c.Write(ctx, fileRequest(change.Make, "f", 1<<40), digits{endless{1 << 40}}, nil)
+						c.Write(ctx, fileRequest(change.Make, "f", 1<<40), digits{endless{1 << 40}}, WriteOptions{})
 						done <- struct{}{}
 					}()
 				}

@@ -24,6 +24,9 @@ type Stream interface {
 	Next() (delta.Op, error)
 	// Sum is the hash of the whole content, after Next gave io.EOF.
 	Sum() [16]byte
+	// Final is, after Next gave io.EOF, the request by which the file is to be made if not by that which opened the stream; else nil.
+	// Its object has the size that was announced.
+	Final() *Request
 	// Seed is the seed of that hash.
 	Seed() uint64
 	// Mismatch gives the result to answer when the content has not the hash Sum. The worker then sends it again.
@@ -52,6 +55,7 @@ type stream struct {
 	queue   [][]byte
 	ahead   int64 // bytes of the window in use
 	sum     [16]byte
+	final   *Request
 	gone    bool  // the handler has ended
 	ended   error // io.EOF or ErrAborted; follows the queue
 }
@@ -122,20 +126,14 @@ func (st *stream) message(f frame) error {
 			return err
 		}
 	case frameFinish:
-		m := new(wirepb.Finish)
-		if err := decodeMessage(f.payload, m, "the end of a content stream"); err != nil {
+		sum, steps, final, err := parseFinish(f.payload, st.size)
+		if err == nil && len(steps) > 0 {
+			err = st.enqueue(steps)
+		}
+		if err != nil {
 			return err
 		}
-		if len(m.Sum) != len(st.sum) {
-			return protocolError("a hash has %d bytes", len(m.Sum))
-		}
-		if len(m.Steps) > 0 {
-			if err := st.enqueue(m.Steps); err != nil {
-				return err
-			}
-		}
-		copy(st.sum[:], m.Sum)
-		st.ended = io.EOF
+		st.sum, st.final, st.ended = sum, final, io.EOF
 	case frameAbort:
 		st.ended = ErrAborted
 	default:
@@ -159,9 +157,10 @@ func (st *stream) enqueue(steps []byte) error {
 	return nil
 }
 
-func (st *stream) Basis() bool   { return st.wants && !st.answered }
-func (st *stream) Seed() uint64  { return st.seed }
-func (st *stream) Sum() [16]byte { return st.sum }
+func (st *stream) Basis() bool     { return st.wants && !st.answered }
+func (st *stream) Seed() uint64    { return st.seed }
+func (st *stream) Sum() [16]byte   { return st.sum }
+func (st *stream) Final() *Request { return st.final }
 
 func (st *stream) Mismatch() change.Result {
 	st.mismatch = true

@@ -149,22 +149,31 @@ func (t *transfer) wait(ctx context.Context, ready func() bool) error {
 // errAnswered means that the agent has given its result, so that sending content has no use any more.
 var errAnswered = errors.New("the agent has answered")
 
+// WriteOptions are what Write tells and asks while it runs. Either may be nil.
+type WriteOptions struct {
+	// Progress is told of each advance in bytes of the content (of a new start by a negative number), and how many of them were sent
+	// because the agent did not have them.
+	Progress func(done, sent int64)
+	// Place is asked once, when all content was sent: how the file is to be made, if not as the request says that Write was given
+	// (nil). It may take its time. With an error the content is given up, and Write returns the error.
+	Place func(ctx context.Context) (*Request, error)
+}
+
 // Write makes the content and attributes of a file what r and content say, and waits for it. What the agent has of the file already is
 // not sent: it is asked for a signature of it when the file exists there or is large. The agent checks the whole content by its
-// hash; when that fails the content is sent again with longer hashes, then whole. progress, which may be nil, is told of each
-// advance in bytes of the content (of a new start by a negative number), and how many of them were sent because the agent did
-// not have them. Some writes may run at once, others wait for them.
+// hash; when that fails the content is sent again with longer hashes, then whole. Some writes may run at once, others wait for them.
 //
-// An error means that ctx or the link ended. What went wrong with this file only is in the result, which is marked Local
-// when reading failed or content.Unchanged said that it changed.
-func (c *Client) Write(ctx context.Context, r *Request, content Content, progress func(done, sent int64)) (change.Result, error) {
+// An error means that ctx or the link ended, or is Place's. What went wrong with this file only is in the result, which is marked
+// Local when reading failed or content.Unchanged said that it changed.
+func (c *Client) Write(ctx context.Context, r *Request, content Content, o WriteOptions) (change.Result, error) {
 	if err := c.acquire(ctx, c.writes, 1); err != nil {
 		return change.Result{}, err
 	}
-	if progress == nil {
-		progress = func(int64, int64) {}
+	if o.Progress == nil {
+		o.Progress = func(int64, int64) {}
 	}
-	t, err := c.write(ctx, r, content, progress)
+	w := &outgoing{client: c, r: r, content: content, place: o.Place, progress: o.Progress}
+	t, err := w.run(ctx)
 	if err == nil {
 		c.writes.Release(1)
 		return *t.result, nil
@@ -177,25 +186,74 @@ func (c *Client) Write(ctx context.Context, r *Request, content Content, progres
 	return change.Result{}, err
 }
 
-// write sends the content, again when it did not arrive as it should, and gives the transfer that has the final result.
-func (c *Client) write(ctx context.Context, r *Request, content Content, progress func(done, sent int64)) (*transfer, error) {
-	if content.Size() != r.Object.Size {
-		err := fmt.Errorf("the file has %d bytes now, not %d", content.Size(), r.Object.Size)
+// outgoing is one call of Write.
+type outgoing struct {
+	client   *Client
+	r        *Request
+	content  Content
+	place    func(ctx context.Context) (*Request, error) // nil: it was asked
+	progress func(done, sent int64)
+	done     int64 // of the content, in this attempt
+}
+
+// run sends the content, again when it did not arrive as it should, and gives the transfer that has the final result.
+func (w *outgoing) run(ctx context.Context) (*transfer, error) {
+	if w.content.Size() != w.r.Object.Size {
+		err := fmt.Errorf("the file has %d bytes now, not %d", w.content.Size(), w.r.Object.Size)
 		return &transfer{result: (&localError{call: "read", err: err}).result()}, nil
 	}
-	for attempt := uint32(attemptFirst); ; attempt++ {
-		t := &transfer{client: c, size: content.Size(), credit: StreamWindow, changed: make(chan struct{}, 1)}
-		var done int64
-		err := t.attempt(ctx, r, content, attempt, func(n, sent int64) { done += n; progress(n, sent) })
+	for attempt := uint32(attemptFirst); ; {
+		t := &transfer{client: w.client, size: w.content.Size(), credit: StreamWindow, changed: make(chan struct{}, 1)}
+		err := t.attempt(ctx, w, attempt)
+		if errors.Is(err, errMoved) {
+			if err = t.wait(ctx, func() bool { return false }); errors.Is(err, errAnswered) {
+				w.restart()
+				continue
+			}
+		}
 		if err != nil || !t.mismatch || attempt == attemptWhole {
 			return t, err
 		}
-		progress(-done, 0)
+		attempt++
+		w.restart()
 	}
 }
 
+func (w *outgoing) restart() {
+	w.progress(-w.done, 0)
+	w.done = 0
+}
+
+func (w *outgoing) advance(n, sent int64) {
+	w.done += n
+	w.progress(n, sent)
+}
+
+// errMoved means that an agent that makes files only as it was told at the beginning has the content, and is to be told otherwise.
+var errMoved = errors.New("the file is to be made elsewhere")
+
+// final asks how the file is to be made; nil: as was said when the stream was opened.
+func (w *outgoing) final(ctx context.Context) (*Request, error) {
+	if w.place == nil {
+		return nil, nil
+	}
+	place := w.place
+	w.place = nil
+	r, err := place(ctx)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	w.r = r
+	if !w.client.peer.Has(featurePlace) {
+		r.Partial = true
+		return nil, errMoved
+	}
+	return r, nil
+}
+
 // attempt sends the content once and waits for the result.
-func (t *transfer) attempt(ctx context.Context, r *Request, content Content, attempt uint32, progress func(done, sent int64)) error {
+func (t *transfer) attempt(ctx context.Context, w *outgoing, attempt uint32) error {
+	r := w.r
 	wants := attempt != attemptWhole && t.size > 0 && (r.Op == change.Write || r.Op == change.Adopt || r.Partial || t.size >= deltaLeast)
 	m := &wirepb.Transfer{WantBasis: wants, Attempt: attempt}
 	t.seed = t.client.seed
@@ -213,7 +271,7 @@ func (t *transfer) attempt(ctx context.Context, r *Request, content Content, att
 		t.client.forget(t.stream)
 		return t.client.because(err)
 	}
-	return t.conclude(ctx, t.send(ctx, content, wants, progress))
+	return t.conclude(ctx, t.send(ctx, w, wants))
 }
 
 // conclude waits for the agent's result after all was sent, or after err prevented it.
@@ -238,7 +296,8 @@ func (t *transfer) conclude(ctx context.Context, err error) error {
 }
 
 // send sends the steps of the content and its hash.
-func (t *transfer) send(ctx context.Context, content Content, wants bool, progress func(done, sent int64)) (err error) {
+func (t *transfer) send(ctx context.Context, w *outgoing, wants bool) (err error) {
+	content := w.content
 	var signature *delta.Signature
 	block := 0
 	if wants {
@@ -250,7 +309,7 @@ func (t *transfer) send(ctx context.Context, content Content, wants bool, progre
 		block = t.params.Block
 	}
 	hash := delta.NewHash(t.seed)
-	s := &sender{transfer: t, ctx: ctx, progress: progress, coder: delta.NewCoder(block)}
+	s := &sender{transfer: t, ctx: ctx, progress: w.advance, coder: delta.NewCoder(block)}
 	if signature != nil {
 		err = signature.Diff(ctx, content, t.size, hash, s.step)
 	} else {
@@ -270,7 +329,11 @@ func (t *transfer) send(ctx context.Context, content Content, wants bool, progre
 	if err := content.Unchanged(); err != nil {
 		return &localError{call: "read", err: err}
 	}
-	return s.finish(hash.Sum())
+	final, err := w.final(ctx)
+	if err != nil {
+		return err
+	}
+	return s.finish(hash.Sum(), final)
 }
 
 // awaitBasis waits for the signature of what the agent has; nil: nothing.
@@ -355,9 +418,16 @@ func (s *sender) flush() error {
 	return s.sendSteps(frameContent, s.buf)
 }
 
-// finish sends the hash of the whole with the steps that are left.
-func (s *sender) finish(sum [16]byte) error {
-	payload, err := appendMessage(nil, &wirepb.Finish{Sum: sum[:], Steps: s.buf})
+// finish sends the hash of the whole with the steps that are left, and how the file is to be made if that has changed.
+func (s *sender) finish(sum [16]byte, final *Request) error {
+	m := &wirepb.Finish{Sum: sum[:], Steps: s.buf}
+	if final != nil {
+		if _, refusal := encodeRequest(nil, final, nil); refusal != nil {
+			return &localError{call: refusal.Call, err: fmt.Errorf("%s: %w", refusal.Detail, refusal.Errno)}
+		}
+		m.Request = requestMessage(final, nil)
+	}
+	payload, err := appendMessage(nil, m)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"georep/internal/change"
 	"georep/internal/delta"
+	"georep/internal/wire/wirepb"
 )
 
 func random(seed uint64, n int) []byte {
@@ -26,7 +27,7 @@ func random(seed uint64, n int) []byte {
 func write(t *testing.T, c *Client, op change.Op, name string, data []byte) change.Result {
 	t.Helper()
 	var told int64
-	got, err := c.Write(t.Context(), fileRequest(op, name, int64(len(data))), newContent(data), func(done, _ int64) { told += done })
+	got, err := c.Write(t.Context(), fileRequest(op, name, int64(len(data))), newContent(data), WriteOptions{Progress: func(done, _ int64) { told += done }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func TestWritesBesideEachOtherAndRequests(t *testing.T) {
 	for i := range 2 * MaxWrites {
 		wg.Go(func() {
 			data := random(uint64(i), 500_000+i)
-			got, err := c.Write(t.Context(), fileRequest(change.Make, fmt.Sprint(i), int64(len(data))), newContent(data), nil)
+			got, err := c.Write(t.Context(), fileRequest(change.Make, fmt.Sprint(i), int64(len(data))), newContent(data), WriteOptions{})
 			if err != nil || got.Status != change.Applied {
 				t.Errorf("got %+v, %v", got, err)
 			}
@@ -141,7 +142,7 @@ func TestBlockedWritesDoNotBlockTheRest(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range MaxWrites {
 		wg.Go(func() {
-			got, err := c.Write(t.Context(), fileRequest(change.Make, fmt.Sprint(i), int64(len(data))), newContent(data), nil)
+			got, err := c.Write(t.Context(), fileRequest(change.Make, fmt.Sprint(i), int64(len(data))), newContent(data), WriteOptions{})
 			if err != nil || got.Status != change.Applied {
 				t.Errorf("got %+v, %v", got, err)
 			}
@@ -181,7 +182,7 @@ func TestRefusedWriteStopsSending(t *testing.T) {
 	m.refusal = &change.Result{Status: change.Failed, Errno: syscall.ENOSPC, Call: "write"}
 	c := connected(t, m, ClientOptions{}, ServerOptions{})
 	const size = 200 << 20
-	got, err := c.Write(t.Context(), fileRequest(change.Make, "f", size), endless{size}, nil)
+	got, err := c.Write(t.Context(), fileRequest(change.Make, "f", size), endless{size}, WriteOptions{})
 	if err != nil || got.Errno != syscall.ENOSPC {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -214,15 +215,15 @@ func TestLocalFailures(t *testing.T) {
 	c := connected(t, m, ClientOptions{}, ServerOptions{})
 	changed := newContent(random(1, 1_000_000))
 	changed.changed = errors.New("the file changed while it was read")
-	got, err := c.Write(t.Context(), fileRequest(change.Make, "f", 1_000_000), changed, nil)
+	got, err := c.Write(t.Context(), fileRequest(change.Make, "f", 1_000_000), changed, WriteOptions{})
 	if err != nil || got.Status != change.Failed || !got.Local || !strings.Contains(got.Detail, "changed") {
 		t.Errorf("changed: got %+v, %v", got, err)
 	}
-	got, err = c.Write(t.Context(), fileRequest(change.Make, "f", 1_000_000), unreadable{newContent(random(1, 1_000_000))}, nil)
+	got, err = c.Write(t.Context(), fileRequest(change.Make, "f", 1_000_000), unreadable{newContent(random(1, 1_000_000))}, WriteOptions{})
 	if err != nil || got.Status != change.Failed || !got.Local || got.Errno != syscall.EIO {
 		t.Errorf("unreadable: got %+v, %v", got, err)
 	}
-	got, err = c.Write(t.Context(), fileRequest(change.Make, "f", 5), newContent(random(1, 6)), nil)
+	got, err = c.Write(t.Context(), fileRequest(change.Make, "f", 5), newContent(random(1, 6)), WriteOptions{})
 	if err != nil || got.Status != change.Failed || !got.Local {
 		t.Errorf("another size: got %+v, %v", got, err)
 	}
@@ -245,12 +246,81 @@ func TestCancelledWritesGiveTheirPlaceBack(t *testing.T) {
 	c := connected(t, m, ClientOptions{}, ServerOptions{})
 	for i := range 3 * MaxWrites {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := c.Write(ctx, fileRequest(change.Make, "f", 100<<20), endless{100 << 20}, func(int64, int64) { cancel() })
+		_, err := c.Write(ctx, fileRequest(change.Make, "f", 100<<20), endless{100 << 20}, WriteOptions{Progress: func(int64, int64) { cancel() }})
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("write %d: %v", i, err)
 		}
 	}
 	if got := write(t, c, change.Make, "g", random(1, 100_000)); got.Status != change.Applied {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestPlacedAtTheEnd: a file is made as is said when its content is there, and the content is sent once, also to an agent that wants
+// to know that at the beginning.
+func TestPlacedAtTheEnd(t *testing.T) {
+	for _, able := range []bool{true, false} {
+		t.Run(fmt.Sprint("able=", able), func(t *testing.T) {
+			m := newMemory()
+			c := connected(t, m, ClientOptions{}, ServerOptions{})
+			if !able {
+				c.peer.Features = nil
+			}
+			data := random(1, 1_000_000)
+			asked, told := 0, int64(0)
+			m.spoil = 1 // what is asked once is not asked again when the content is sent again
+			got, err := c.Write(t.Context(), fileRequest(change.Make, "first", int64(len(data))), newContent(data), WriteOptions{
+				Progress: func(done, _ int64) { told += done },
+				Place: func(context.Context) (*Request, error) {
+					asked++
+					return fileRequest(change.Write, "second", int64(len(data))), nil
+				},
+			})
+			if err != nil || got.Status != change.Applied || asked != 1 || told != int64(len(data)) {
+				t.Fatalf("%+v %v, asked %d times, told of %d bytes", got, err, asked, told)
+			}
+			if !bytes.Equal(m.files["dir/second"], data) || m.files["dir/first"] != nil {
+				t.Error("it is not where it was to be")
+			}
+		})
+	}
+}
+
+// TestNotPlaced: content of which nothing is to be made in the end leaves nothing, and the error says so.
+func TestNotPlaced(t *testing.T) {
+	m := newMemory()
+	c := connected(t, m, ClientOptions{}, ServerOptions{})
+	unwanted := errors.New("unwanted")
+	_, err := c.Write(t.Context(), fileRequest(change.Make, "f", 100_000), newContent(random(1, 100_000)), WriteOptions{
+		Place: func(context.Context) (*Request, error) { return nil, unwanted },
+	})
+	if !errors.Is(err, unwanted) {
+		t.Errorf("%v", err)
+	}
+	if got := write(t, c, change.Make, "g", random(2, 5000)); got.Status != change.Applied || m.files["dir/f"] != nil {
+		t.Errorf("%+v, and %d bytes in f", got, len(m.files["dir/f"]))
+	}
+}
+
+// TestOtherContentAtTheEnd: the end of a content stream cannot make it another file's.
+func TestOtherContentAtTheEnd(t *testing.T) {
+	good := fileRequest(change.Make, "f", 10)
+	for name, bad := range map[string]*Request{
+		"size": fileRequest(change.Make, "f", 11), "place": fileRequest(change.Make, "../f", 10), "kind": {Op: change.Make, At: good.At, Object: change.Object{Kind: change.Dir}},
+	} {
+		payload, err := appendMessage(nil, &wirepb.Finish{Sum: make([]byte, 16), Request: requestMessage(bad, nil)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := parseFinish(payload, 10); err == nil {
+			t.Errorf("another %s is taken", name)
+		}
+	}
+	payload, err := appendMessage(nil, &wirepb.Finish{Sum: make([]byte, 16), Request: requestMessage(good, nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, final, err := parseFinish(payload, 10); err != nil || final.At != good.At {
+		t.Errorf("%+v %v", final, err)
 	}
 }

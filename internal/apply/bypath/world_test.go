@@ -301,8 +301,10 @@ type sending struct {
 	sum      [16]byte
 	copied   int64 // bytes that need not be sent
 	mismatch bool
+	final    *wire.Request
 }
 
+func (s *sending) Final() *wire.Request { return s.final }
 func (s *sending) Basis() bool   { return s.wants && !s.offered }
 func (s *sending) Seed() uint64  { return s.seed }
 func (s *sending) Sum() [16]byte { return s.sum }

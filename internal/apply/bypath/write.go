@@ -25,6 +25,12 @@ func (a *Applier) Write(ctx context.Context, r *wire.Request, s wire.Stream) cha
 	if res.Status == change.Applied {
 		res = result(w.receive(ctx))
 	}
+	if final := s.Final(); final != nil && res.Status == change.Applied {
+		if err := writable(final); err != nil {
+			return result(change.Result{}, err)
+		}
+		w.r, r = final, final
+	}
 	if res.Status == change.Applied {
 		res = a.lenient(r, func(r *wire.Request) change.Result {
 			w.r = r
@@ -57,11 +63,8 @@ func (w *writing) open(ctx context.Context) (change.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return change.Result{}, err
 	}
-	if err := check(r); err != nil {
+	if err := writable(r); err != nil {
 		return change.Result{}, err
-	}
-	if r.Object.Kind != change.File || r.Op != change.Make && r.Op != change.Write && r.Op != change.Adopt || r.At.IsRoot() {
-		return change.Result{}, apply.Refuse("%s of a %s by a content stream", r.Op, r.Object.Kind)
 	}
 	at, err := w.a.place(r.At)
 	if err != nil {
@@ -82,6 +85,14 @@ func (w *writing) open(ctx context.Context) (change.Result, error) {
 		return change.Result{}, err
 	}
 	return applied(change.ID{})
+}
+
+// writable refuses requests that are none for content that comes by a stream.
+func writable(r *wire.Request) error {
+	if r.Object.Kind != change.File || r.Op != change.Make && r.Op != change.Write && r.Op != change.Adopt || r.At.IsRoot() {
+		return apply.Refuse("%s of a %s by a content stream", r.Op, r.Object.Kind)
+	}
+	return check(r)
 }
 
 // hopeless says whether an occupant would not give way, so that the content need not be sent.

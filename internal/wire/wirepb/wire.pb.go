@@ -652,7 +652,9 @@ type Finish struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Sum   []byte                 `protobuf:"bytes,1,opt,name=sum,proto3" json:"sum,omitempty"`
 	// The last steps, as in a content frame.
-	Steps         []byte `protobuf:"bytes,2,opt,name=steps,proto3" json:"steps,omitempty"`
+	Steps []byte `protobuf:"bytes,2,opt,name=steps,proto3" json:"steps,omitempty"`
+	// How the file is to be made, if not as the request says that opened the stream. Only with the feature "place".
+	Request       *Request `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -697,6 +699,13 @@ func (x *Finish) GetSum() []byte {
 func (x *Finish) GetSteps() []byte {
 	if x != nil {
 		return x.Steps
+	}
+	return nil
+}
+
+func (x *Finish) GetRequest() *Request {
+	if x != nil {
+		return x.Request
 	}
 	return nil
 }
@@ -1231,10 +1240,11 @@ const file_internal_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04roll\x18\x04 \x01(\rR\x04roll\x12\x16\n" +
 	"\x06strong\x18\x05 \x01(\rR\x06strong\x12\x12\n" +
 	"\x04seed\x18\x06 \x01(\x06R\x04seed\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"0\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"`\n" +
 	"\x06Finish\x12\x10\n" +
 	"\x03sum\x18\x01 \x01(\fR\x03sum\x12\x14\n" +
-	"\x05steps\x18\x02 \x01(\fR\x05steps\"\xaa\x01\n" +
+	"\x05steps\x18\x02 \x01(\fR\x05steps\x12.\n" +
+	"\arequest\x18\x03 \x01(\v2\x14.georep.wire.RequestR\arequest\"\xaa\x01\n" +
 	"\x06Result\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x10\n" +
 	"\x03sec\x18\x02 \x01(\fR\x03sec\x12\x18\n" +
@@ -1302,13 +1312,14 @@ var file_internal_wire_wirepb_wire_proto_depIdxs = []int32{
 	2, // 1: georep.wire.Request.names:type_name -> georep.wire.Ref
 	1, // 2: georep.wire.Request.object:type_name -> georep.wire.Object
 	4, // 3: georep.wire.Request.transfer:type_name -> georep.wire.Transfer
-	1, // 4: georep.wire.Entry.object:type_name -> georep.wire.Object
-	9, // 5: georep.wire.Entries.entries:type_name -> georep.wire.Entry
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	3, // 4: georep.wire.Finish.request:type_name -> georep.wire.Request
+	1, // 5: georep.wire.Entry.object:type_name -> georep.wire.Object
+	9, // 6: georep.wire.Entries.entries:type_name -> georep.wire.Entry
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_internal_wire_wirepb_wire_proto_init() }
