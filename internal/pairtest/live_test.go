@@ -3,11 +3,14 @@ package pairtest_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"georep/internal/pairtest"
 	"georep/internal/treetest"
 )
 
@@ -15,14 +18,45 @@ import (
 // says that nothing newer than the last change is missing, the trees are equal: "healthy" is never false.
 func TestStormLive(t *testing.T) {
 	for _, seed := range seeds(t) {
-		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { liveStorm(t, seed) })
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { liveStorm(t, seed, stormPair(t), treetest.StormOptions{}) })
 	}
 }
 
-func liveStorm(t *testing.T, seed uint64) {
+// TestStormLargeFiles is a live storm of files whose content is detached as soon as anything else waits for it.
+func TestStormLargeFiles(t *testing.T) {
+	var detached counting
+	for _, seed := range seeds(t) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			p := stormPair(t)
+			p.Options.Patience = time.Millisecond
+			if p.Options.Log == nil {
+				p.Options.Log = slog.New(&detached)
+			}
+			liveStorm(t, seed, p, treetest.StormOptions{MaxSize: 600_000})
+		})
+	}
+	if os.Getenv("GEOREP_SEED") == "" && detached.n.Load() == 0 {
+		t.Error("no content was detached")
+	}
+}
+
+// counting is a log that counts how often content was detached.
+type counting struct{ n atomic.Int64 }
+
+func (c *counting) Enabled(context.Context, slog.Level) bool { return true }
+func (c *counting) WithAttrs([]slog.Attr) slog.Handler       { return c }
+func (c *counting) WithGroup(string) slog.Handler            { return c }
+
+func (c *counting) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "detached" {
+		c.n.Add(1)
+	}
+	return nil
+}
+
+func liveStorm(t *testing.T, seed uint64, p *pairtest.Pair, o treetest.StormOptions) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	p := stormPair(t)
 	r := rand.New(rand.NewPCG(seed, 11))
 	cuts := 1 + r.IntN(2)
 	limits := make(chan int64, cuts)
@@ -37,7 +71,7 @@ func liveStorm(t *testing.T, seed uint64) {
 			return 0
 		}
 	}
-	s := treetest.NewStorm(seed, p.Primary, treetest.StormOptions{})
+	s := treetest.NewStorm(seed, p.Primary, o)
 	defer s.Close()
 	live := p.Start(ctx, limit)
 	for round := range 4 {

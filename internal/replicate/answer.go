@@ -230,6 +230,7 @@ func (e *Engine) over1(t *task, failed bool) {
 		return
 	}
 	t.ended, t.failed = true, failed
+	delete(e.streaming, t)
 	e.stats.ended(t)
 	if e.making[t.d.Object.ID] == t {
 		delete(e.making, t.d.Object.ID)

@@ -1,11 +1,13 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
 	"georep/internal/change"
+	"georep/internal/status"
 	"georep/internal/wire"
 )
 
@@ -13,8 +15,8 @@ import (
 // goes on. When it has arrived, the file is observed again, and what is planned for it then says how it is made. If the file is not
 // what was sent any more, the content is given up; what has arrived of a large one the secondary keeps, so that it need not come again.
 
-// patience is how long the loop waits for content before it goes on without.
-const patience = 200 * time.Millisecond
+// defaultPatience is how long the loop waits for content before it goes on without.
+const defaultPatience = 200 * time.Millisecond
 
 // detachedMax bounds the files whose content is detached. Beyond, the loop waits. Each takes one of the writes that a connection allows.
 const detachedMax = 32
@@ -48,12 +50,13 @@ func (e *Engine) await(holds func() bool) error {
 	if e.dead != nil || holds() {
 		return e.dead
 	}
+	patience := cmp.Or(e.o.Patience, defaultPatience)
 	next := time.Now().Add(patience)
 	wake := time.AfterFunc(patience, e.cond.Broadcast)
 	defer wake.Stop()
 	for e.dead == nil && !holds() {
+		e.cond.Wait()
 		if time.Now().Before(next) {
-			e.cond.Wait()
 			continue
 		}
 		for t := range e.streaming {
@@ -70,8 +73,10 @@ func (e *Engine) await(holds func() bool) error {
 // detach ends a task for its batch while its content goes on. Called with mu held.
 func (e *Engine) detach(t *task) {
 	id := t.d.Object.ID
+	if e.tracing() {
+		e.o.Log.Debug("detached", status.LogPath, e.pathOf(t.d.At), "id", id.String(), "batch", t.b.gen)
+	}
 	d := &detached{t: t, claims: make(chan claim, 1), cancel: e.streaming[t]}
-	delete(e.streaming, t)
 	e.detached[id] = d
 	if _, known := e.lacking[id]; !known {
 		e.lacking[id] = e.settledAt
@@ -180,7 +185,10 @@ func (e *Engine) detachable(t *task, on bool, cancel context.CancelFunc) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if d := t.detached; d != nil {
-		if d.cancel = cancel; d.given != nil && cancel != nil {
+		if cancel == nil {
+			return false
+		}
+		if d.cancel = cancel; d.given != nil {
 			cancel()
 		}
 		return false

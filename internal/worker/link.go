@@ -265,7 +265,7 @@ func (w *worker) suspects() ([]change.ID, error) {
 func (w *worker) engineOptions(ctx context.Context, suspects []change.ID) replicate.Options {
 	return replicate.Options{
 		Source: volume{w.volume, w.notice}, Peers: []replicate.Peer{w.links[0].client}, Store: store{w.index, &w.marks}, Ledger: w.ledger,
-		Report: w.report, Log: w.o.Log, Once: w.o.Once, DryRun: w.o.DryRun, Streams: max(2, w.o.SyncJobs), Carrier: w.carrier(),
+		Report: w.report, Log: w.o.Log, Once: w.o.Once, DryRun: w.o.DryRun, Streams: max(2, w.o.SyncJobs), Patience: w.o.Patience, Carrier: w.carrier(),
 		Whole: w.o.Target.Host == "" && w.o.Dial == nil,
 		Fresh: w.bound.fresh, TimeStep: w.bound.timeStep, Suspects: suspects, Events: w.volume.Events().String(), Stop: ctx.Done(),
 		Guard: replicate.Guard{Allow: w.o.AllowDelete, Percent: w.o.DeletePercent, Entries: w.o.DeleteEntries, Halted: w.bound.halted},

@@ -45,7 +45,8 @@ type Options struct {
 	Patterns      []string
 	BwLimit       int64 // bytes a second of all connections together; 0: no limit
 	Compress      bool
-	SyncJobs      int // connections, and large files that travel at once; 0: 3
+	Patience      time.Duration // how long other changes wait for a large file that is under way; 0: 200 ms
+	SyncJobs      int           // connections, and large files that travel at once; 0: 3
 	Port          int
 	Interactive   bool   // a person is there whom ssh may ask for a password
 	SSHCommand    string // "": ssh

@@ -305,9 +305,9 @@ type sending struct {
 }
 
 func (s *sending) Final() *wire.Request { return s.final }
-func (s *sending) Basis() bool   { return s.wants && !s.offered }
-func (s *sending) Seed() uint64  { return s.seed }
-func (s *sending) Sum() [16]byte { return s.sum }
+func (s *sending) Basis() bool          { return s.wants && !s.offered }
+func (s *sending) Seed() uint64         { return s.seed }
+func (s *sending) Sum() [16]byte        { return s.sum }
 
 func (s *sending) Mismatch() change.Result {
 	s.mismatch = true
