@@ -68,8 +68,8 @@ func (e *Engine) failed(t *task, f status.Failure) error {
 	f.Path = e.pathOf(at)
 	var again []change.Place
 	for _, n := range e.conclude(t, true) {
-		if n == t {
-			continue
+		if listed && n.d.Observed() == at {
+			continue // it is listed below
 		}
 		if n.d.Object.ID != t.d.Object.ID {
 			again = append(again, n.d.Observed())
