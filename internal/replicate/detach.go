@@ -82,7 +82,7 @@ func (e *Engine) detach(t *task) {
 		e.lacking[id] = e.settledAt
 	}
 	e.putBehind(d, t)
-	t.detached, t.b = d, &batch{gen: t.b.gen} // the batch's memory is not held for it
+	t.detached = d
 }
 
 // putBehind ends a task, and what depends on it, as not carried out: it is observed again later. Called with mu held.

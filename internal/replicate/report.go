@@ -15,7 +15,9 @@ const reportEvery = 500 * time.Millisecond
 func (e *Engine) sent(t *task, n, travelled int64) {
 	e.mu.Lock()
 	t.flowed += n
-	e.stats.flow(t.b, n)
+	if t.detached == nil { // else its batch has ended
+		e.stats.flow(t.b, n)
+	}
 	e.stats.sent += travelled
 	e.mu.Unlock()
 }

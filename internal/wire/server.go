@@ -113,8 +113,8 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, o ServerOptions, h Handle
 	}
 	s.start(s.handle)
 	<-s.ctx.Done()
+	s.group.Wait() // the reader begins tasks
 	s.tasks.Wait()
-	s.group.Wait()
 	return s.ended()
 }
 

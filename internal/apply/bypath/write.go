@@ -25,13 +25,13 @@ func (a *Applier) Write(ctx context.Context, r *wire.Request, s wire.Stream) cha
 	if res.Status == change.Applied {
 		res = result(w.receive(ctx))
 	}
-	if final := s.Final(); final != nil && res.Status == change.Applied {
-		if err := writable(final); err != nil {
+	if res.Status == change.Applied {
+		if final := s.Final(); final != nil {
+			w.r, r = final, final
+		}
+		if err := writable(r); err != nil {
 			return result(change.Result{}, err)
 		}
-		w.r, r = final, final
-	}
-	if res.Status == change.Applied {
 		res = a.lenient(r, func(r *wire.Request) change.Result {
 			w.r = r
 			return a.retried(r, func() change.Result { return result(w.finish(ctx)) })
