@@ -219,9 +219,6 @@ func (c *cluster) start(n, subvolume, subvolumes int) *running {
 		c.t.Fatal(err)
 	}
 	r.cmd.Stdout, r.cmd.Stderr = io.Discard, log
-	if os.Getenv("GEOREP_TEST_DEBUG") != "" {
-		r.cmd.Stdout = log
-	}
 	if err := r.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
@@ -230,10 +227,13 @@ func (c *cluster) start(n, subvolume, subvolumes int) *running {
 		_ = log.Close()
 	}()
 	c.t.Cleanup(func() {
+		if c.t.Failed() {
+			r.signal(syscall.SIGQUIT)
+		}
 		r.stop()
 		if c.t.Failed() {
 			text, _ := os.ReadFile(log.Name())
-			c.t.Logf("worker of brick %d:\n%s", n, text[max(0, len(text)-20000):])
+			c.t.Logf("worker of brick %d:\n%s", n, text[max(0, len(text)-logTail):])
 		}
 	})
 	return r
@@ -246,9 +246,7 @@ func (r *running) stop() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := lab.Signal(ctx, r.cmd, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-		r.c.t.Logf("stop the worker: %v", err)
-	}
+	r.signal(syscall.SIGTERM)
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -259,11 +257,23 @@ func (r *running) stop() {
 	r.cmd = nil
 }
 
+// signal sends a signal to the worker.
+func (r *running) signal(s syscall.Signal) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := lab.Signal(ctx, r.cmd, s); err != nil && !errors.Is(err, syscall.ESRCH) {
+		r.c.t.Logf("signal the worker: %v", err)
+	}
+}
+
+// logTail is how much of a worker's log is shown when a test has failed, in bytes.
+const logTail = 200_000
+
 // list is every entry of a mounted volume with its GFID and all that is mirrored.
 const list = `cd %s; find . -mindepth 1 -path ./.georep -prune -o -path ./.trashcan -prune -o -print0 | sort -z | while IFS= read -r -d '' f; do
-	printf '%%q ' "$f"; getfattr -h --absolute-names --only-values -n glusterfs.gfid.string "$f" | tr '\n' ' '
+	printf '%%q ' "$f"; getfattr -h --absolute-names --only-values -n glusterfs.gfid.string "$f"; printf ' '; getfattr -h --absolute-names -d -m '^(user|trusted.note)' "$f" | tail -n +2 | tr '\n' ' '
 	stat --printf '%%F %%a %%u %%g ' "$f"
-	[ -d "$f" ] || stat --printf '%%s %%h %%y ' "$f"
+	if [ -d "$f" ]; then stat --printf "%%y " "$f"; else stat --printf "%%s %%h %%y " "$f"; fi
 	[ -L "$f" ] && readlink "$f"; [ -f "$f" ] && md5sum <"$f"; echo; done`
 
 // equal waits until both volumes hold the same.

@@ -152,7 +152,7 @@ func New(o Options) (*Source, error) {
 		after = s.began - crawlMargin
 		s.closed = 0
 	}
-	if s.stream, err = changelog.Open(t.root+"/"+changelog.Dir, after); err != nil {
+	if s.stream, err = changelog.Open(t.root+"/"+changelog.Dir, after, o.After > 0); err != nil {
 		return nil, fmt.Errorf("follow the brick %s: %w", o.Path, err)
 	}
 	if o.After == 0 || o.Compare {

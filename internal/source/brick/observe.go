@@ -110,11 +110,20 @@ func (s *Source) hand(ctx context.Context, b *Batch, o *object, h hint, fresh ui
 	s.count(false)
 	content := h.content && entry != nil && entry.Ctime != o.Ctime && o.Kind == change.File
 	for _, at := range o.names {
-		if ok, err := s.above(ctx, b, at.Dir); err != nil || !ok {
-			if err == nil {
-				s.pending.postpone(o.ID, h)
-			}
+		if at.IsRoot() {
+			continue
+		}
+		ok, err := s.above(ctx, b, at.Dir)
+		if err != nil {
 			return err
+		}
+		if !ok && h.tries < unclearTries {
+			s.pending.postpone(o.ID, h)
+			return nil
+		}
+		if !ok {
+			s.note = "the directory of " + at.Name + " cannot be read; it is looked at again when something changes there"
+			return nil
 		}
 	}
 	for _, at := range o.names {

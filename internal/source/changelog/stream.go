@@ -60,14 +60,17 @@ type closedFile struct {
 	inode uint64
 }
 
-// Open begins to follow the journals in dir (see Dir) that were closed after a time, in seconds of the brick's clock.
-func Open(dir string, after int64) (*Stream, error) {
+// Open begins to follow the journals in dir (see Dir) that were closed after a time, in seconds of the brick's clock. known says that all that
+// happened before that time is known, so that it is a gap if no journal was kept from then on.
+func Open(dir string, after int64, known bool) (*Stream, error) {
 	s := &Stream{dir: dir, after: after}
 	var err error
 	if s.htime, err = openHTime(dir, after); err != nil {
 		return nil, err
 	}
-	s.gap = s.htime.gap
+	if known {
+		s.gap = s.htime.gap
+	}
 	if err := s.refresh(); err != nil {
 		_ = s.Close()
 		return nil, err
