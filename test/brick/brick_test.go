@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -18,9 +19,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"georep/internal/agent"
 	"georep/internal/lab"
 	"georep/internal/need"
+	"georep/internal/treetest"
 	"georep/internal/worker"
 )
 
@@ -214,7 +218,11 @@ func (c *cluster) start(n, subvolume, subvolumes int) *running {
 	r := &running{c: c, done: make(chan error, 1)}
 	r.cmd = c.lab.Host("p").Command(context.Background(), self, string(text))
 	r.cmd.Env = append(r.cmd.Env, role+"=worker")
-	log, err := os.OpenFile(filepath.Join(c.lab.Dir(), fmt.Sprintf("worker%d.log", n)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	logs := c.lab.Dir()
+	if kept := os.Getenv("GEOREP_TEST_LOGS"); kept != "" {
+		logs = kept
+	}
+	log, err := os.OpenFile(filepath.Join(logs, fmt.Sprintf("worker%d.log", n)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -227,9 +235,6 @@ func (c *cluster) start(n, subvolume, subvolumes int) *running {
 		_ = log.Close()
 	}()
 	c.t.Cleanup(func() {
-		if c.t.Failed() {
-			r.signal(syscall.SIGQUIT)
-		}
 		r.stop()
 		if c.t.Failed() {
 			text, _ := os.ReadFile(log.Name())
@@ -267,28 +272,75 @@ func (r *running) signal(s syscall.Signal) {
 }
 
 // logTail is how much of a worker's log is shown when a test has failed, in bytes.
-const logTail = 200_000
+const logTail = 10_000
 
-// list is every entry of a mounted volume with its GFID and all that is mirrored.
-const list = `cd %s; find . -mindepth 1 -path ./.georep -prune -o -path ./.trashcan -prune -o -print0 | sort -z | while IFS= read -r -d '' f; do
-	printf '%%q ' "$f"; getfattr -h --absolute-names --only-values -n glusterfs.gfid.string "$f"; printf ' '; getfattr -h --absolute-names -d -m '^(user|trusted.note)' "$f" | tail -n +2 | tr '\n' ' '
-	stat --printf '%%F %%a %%u %%g ' "$f"
-	if [ -d "$f" ]; then stat --printf "%%y " "$f"; else stat --printf "%%s %%h %%y " "$f"; fi
-	[ -L "$f" ] && readlink "$f"; [ -f "$f" ] && md5sum <"$f"; echo; done`
+// outside is the path of a host's mount for this process.
+func (c *cluster) outside(host string) string {
+	return fmt.Sprintf("/proc/%d/root%s", c.lab.Host(host).Pid(), c.mount(host))
+}
+
+// gfids lists the identity of everything below a directory of a mounted volume.
+func gfids(top string) (map[string]string, error) {
+	found := map[string]string{}
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(path, top)
+		if name == "/.georep" || name == "/.trashcan" {
+			return fs.SkipDir
+		}
+		var id [64]byte
+		n, err := unix.Lgetxattr(path, "glusterfs.gfid.string", id[:])
+		if err != nil {
+			return fmt.Errorf("read the GFID of %q: %w", path, err)
+		}
+		found[name] = string(id[:n])
+		return nil
+	})
+	return found, err
+}
+
+// differences compares both volumes, GFIDs included.
+func (c *cluster) differences() (string, error) {
+	p, s := c.outside("p"), c.outside("s")
+	differ, err := treetest.Compare(p, s, treetest.Options{Slack: 1 << 20})
+	if err != nil || len(differ) > 0 {
+		return treetest.Format(differ), err
+	}
+	a, err := gfids(p)
+	if err != nil {
+		return "", err
+	}
+	b, err := gfids(s)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for name, id := range a {
+		if b[name] != id {
+			fmt.Fprintf(&out, "%q: GFID %s, want %s\n", name, b[name], id)
+		}
+	}
+	return out.String(), nil
+}
 
 // equal waits until both volumes hold the same.
 func (c *cluster) equal() {
 	c.t.Helper()
-	var differ string
-	deadline := time.Now().Add(60 * time.Second)
-	for time.Now().Before(deadline) {
-		p, s := c.sh("p", fmt.Sprintf(list, c.mount("p"))), c.sh("s", fmt.Sprintf(list, c.mount("s")))
-		if p == s {
+	limit := time.NewTimer(90 * time.Second)
+	defer limit.Stop()
+	for {
+		differ, err := c.differences()
+		if err == nil && differ == "" {
 			return
 		}
-		differ = fmt.Sprintf("primary:\n%s\nsecondary:\n%s", p, s)
+		select {
+		case <-limit.C:
+			c.t.Fatalf("the volumes differ: %v\n%s", err, differ)
+		case <-time.After(200 * time.Millisecond):
+		}
 	}
-	c.t.Fatalf("the volumes differ:\n%s", differ)
 }
 
 func TestFirstFile(t *testing.T) {

@@ -3,6 +3,7 @@ package brick
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // steps are changes by a client of the primary volume, each a script that runs in its root.
@@ -38,12 +39,14 @@ func testChanges(t *testing.T, primary, secondary string, workers ...[3]int) {
 	}
 	c.equal()
 	for _, s := range steps {
+		began := time.Now()
 		c.sh("p", "cd "+c.mount("p")+"\n"+strings.TrimSpace(s.script))
+		changed := time.Now()
 		c.equal()
 		if t.Failed() {
 			t.Fatalf("after %s", s.name)
 		}
-		t.Log(s.name)
+		t.Logf("%s: %s, of which %s until it was equal", s.name, time.Since(began).Round(time.Millisecond), time.Since(changed).Round(time.Millisecond))
 	}
 }
 

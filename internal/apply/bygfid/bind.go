@@ -15,11 +15,21 @@ import (
 )
 
 // The volume's root carries what must be known of the sessions that write to the volume, one attribute for each bricks' worker and one for all
-// workers of a primary volume. They are not mirrored further.
+// workers of a primary volume. They are not mirrored further. Where we may, they have a name that the volume shows to no client of its own.
 const (
-	markPrefix  = "user.georep.mark."
-	freshPrefix = "user.georep.fresh."
+	hiddenPrefix = "trusted.pgfid.georep."
+	openPrefix   = "user.georep."
+	markKey      = "mark."
+	freshKey     = "fresh."
 )
+
+// rootKey is the name of one of these attributes.
+func (a *Applier) rootKey(name string) string {
+	if a.uid < 0 {
+		return hiddenPrefix + name
+	}
+	return openPrefix + name
+}
 
 // Bind tells a worker what it left here. session is "PRIMARY.PART": the identity of the primary volume, and which part of its files the
 // worker has. Empty then means that nothing of that part is here.
@@ -29,11 +39,11 @@ func (a *Applier) Bind(_ context.Context, session string, _ bool) (wire.BindResu
 	if !ok || volume == "" || part == "" || len(session) > 100 || strings.ContainsFunc(session, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
 		return res, apply.Refuse("%q cannot be the name of a session", session)
 	}
-	mark, marked, err := a.rootValue(markPrefix + session)
+	mark, marked, err := a.rootValue(a.rootKey(markKey + session))
 	if err != nil {
 		return res, fmt.Errorf("read the mark of the volume: %w", err)
 	}
-	_, fresh, err := a.rootValue(freshPrefix + volume)
+	_, fresh, err := a.rootValue(a.rootKey(freshKey + volume))
 	if err != nil {
 		return res, fmt.Errorf("read the mark of the volume: %w", err)
 	}
@@ -42,14 +52,14 @@ func (a *Applier) Bind(_ context.Context, session string, _ bool) (wire.BindResu
 		return res, fmt.Errorf("look into the volume: %w", err)
 	}
 	if empty && !fresh {
-		if err := a.setRootValue(freshPrefix+volume, "1"); err != nil {
+		if err := a.setRootValue(a.rootKey(freshKey+volume), "1"); err != nil {
 			return res, fmt.Errorf("mark the volume: %w", err)
 		}
 		fresh = true
 	}
 	res.Bound, res.Mark = true, mark
 	res.Empty = empty || fresh && !marked
-	key := markPrefix + session
+	key := a.rootKey(markKey + session)
 	a.key.Store(&key)
 	return res, nil
 }

@@ -35,7 +35,26 @@ func (a *Applier) held(name string) (place, error) {
 	return place{dir: holdID, name: name, path: a.m.At(holdID, name), show: apply.Hold + "/" + name}, nil
 }
 
-func (a *Applier) makeStash() error {
+// quietly changes entries of the volume's root without leaving a trace in its times, which are mirrored.
+func (a *Applier) quietly(change func() error) error {
+	root := a.m.Top() + "/."
+	var before, after unix.Stat_t
+	if err := unix.Lstat(root, &before); err != nil {
+		return failed("lstat", ".", err)
+	}
+	if err := change(); err != nil {
+		return err
+	}
+	if err := unix.Lstat(root, &after); err != nil || before.Mtim == after.Mtim {
+		return failed("lstat", ".", err)
+	}
+	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, before.Mtim}
+	return failed("utimensat", ".", unix.UtimesNanoAt(unix.AT_FDCWD, root, ts, 0))
+}
+
+func (a *Applier) makeStash() error { return a.quietly(a.makeStashDirs) }
+
+func (a *Applier) makeStashDirs() error {
 	_, name, _ := strings.Cut(apply.Hold, "/")
 	for _, d := range []struct {
 		parent, id change.ID
@@ -138,10 +157,12 @@ func (a *Applier) purge(ctx context.Context) error {
 		}
 	}
 	a.stash.Store(false)
-	for _, dir := range []string{top, a.m.Top() + "/" + apply.Reserved} {
-		if err := unix.Rmdir(dir); err != nil && !is(err, unix.ENOTEMPTY, unix.ENOENT) {
-			return failed("rmdir", dir, err)
+	return a.quietly(func() error {
+		for _, dir := range []string{top, a.m.Top() + "/" + apply.Reserved} {
+			if err := unix.Rmdir(dir); err != nil && !is(err, unix.ENOTEMPTY, unix.ENOENT) {
+				return failed("rmdir", dir, err)
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }

@@ -106,8 +106,10 @@ type Source struct {
 	pending  *hints
 	removed  map[change.Place]removal // names that may be gone
 	removals []change.Place           // their order
-	crawl    *crawl                   // nil: none runs
-	shown    map[change.ID]bool       // directories that were handed out and may not be in the index yet
+	recent   *recent
+	crawl    *crawl             // nil: none runs
+	settling map[change.ID]bool // directories whose entries changed since the last journal ended; see settle
+	shown    map[change.ID]bool // directories that were handed out and may not be in the index yet
 	fresh    uint64
 	closed   int64 // the last journal whose records have been taken
 	barrier  bool  // a journal has ended: what it told is finished before more is read
@@ -143,8 +145,8 @@ func New(o Options) (*Source, error) {
 		o.XtimeEvery = time.Minute
 	}
 	s := &Source{
-		o: o, tree: t, wake: make(chan struct{}, 1), pending: newHints(), removed: map[change.Place]removal{}, shown: map[change.ID]bool{},
-		closed: o.After, news: true, history: o.After > 0,
+		o: o, tree: t, wake: make(chan struct{}, 1), pending: newHints(), removed: map[change.Place]removal{}, shown: map[change.ID]bool{}, settling: map[change.ID]bool{},
+		closed: o.After, news: true, recent: newRecent(), history: o.After > 0,
 	}
 	s.began = time.Now().Unix()
 	after := o.After
@@ -262,6 +264,9 @@ func (s *Source) step(ctx context.Context, b *Batch) (doing, error) {
 		if err := s.gather(); err != nil {
 			return nothing, err
 		}
+	}
+	for _, id := range s.recent.due(s.tree) {
+		s.pending.add(id, hint{content: true, compare: true})
 	}
 	if s.pending.ready() {
 		err := s.observe(ctx, b)

@@ -112,6 +112,8 @@ func (s *Source) chunk(c *changelog.Chunk) {
 		s.record(&c.Records[i], c)
 	}
 	if c.Closed > 0 {
+		s.recent.clear()
+		s.settle()
 		s.closed = max(s.closed, c.Closed)
 		s.barrier, s.news = true, true
 	}
@@ -128,6 +130,9 @@ func (s *Source) chunk(c *changelog.Chunk) {
 func (s *Source) record(r *changelog.Record, c *changelog.Chunk) {
 	s.news = true
 	born := s.o.Trusted || c.Live
+	if c.Live && r.Kind != changelog.Entry {
+		s.recent.add(r.ID)
+	}
 	switch r.Kind {
 	case changelog.Data:
 		s.pending.add(r.ID, hint{content: true, compare: c.Again})
@@ -143,6 +148,10 @@ func (s *Source) record(r *changelog.Record, c *changelog.Chunk) {
 		}
 		s.pending.add(r.ID, hint{})
 		return
+	}
+	s.unsettle(r.At.Dir)
+	if r.Fop == changelog.Rename {
+		s.unsettle(r.From.Dir)
 	}
 	switch r.Fop {
 	case changelog.Create, changelog.Mkdir, changelog.Symlink:
@@ -160,6 +169,24 @@ func (s *Source) record(r *changelog.Record, c *changelog.Chunk) {
 		s.pending.add(r.ID, hint{})
 	}
 	s.pending.add(r.At.Dir, hint{})
+}
+
+// settlingMax bounds the directories that are remembered for settle.
+const settlingMax = 1 << 16
+
+func (s *Source) unsettle(dir change.ID) {
+	if s.o.Spread && len(s.settling) < settlingMax {
+		s.settling[dir] = true
+	}
+}
+
+// settle has the directories whose entries changed handed out once more. The workers of other bricks change entries of the same directories on the
+// secondary, each in its own time, and with each entry the directory's times; whoever is last must set them.
+func (s *Source) settle() {
+	for dir := range s.settling {
+		s.pending.add(dir, hint{settle: true})
+	}
+	clear(s.settling)
 }
 
 // nameGone notes that a name was taken from an object; a zero id stands for whatever the index has there.

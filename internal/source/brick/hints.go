@@ -12,6 +12,7 @@ type hint struct {
 	born    bool // it was created by what was recorded, so the secondary has nothing of it
 	asked   bool // it is handed out in any case
 	compare bool // it is handed out only if the index has it in another state
+	settle  bool // a directory's times on the secondary may not be what the index says
 	tries   int
 }
 
@@ -41,6 +42,7 @@ func (h *hints) add(id change.ID, more hint) {
 	old.content = old.content || more.content
 	old.born = old.born || more.born
 	old.asked = old.asked || more.asked
+	old.settle = old.settle || more.settle
 	old.compare = old.compare && more.compare
 	h.of[id] = old
 }

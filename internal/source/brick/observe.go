@@ -103,6 +103,14 @@ func (s *Source) hand(ctx context.Context, b *Batch, o *object, h hint, fresh ui
 	if err != nil {
 		return err
 	}
+	if h.settle && entry != nil && len(known) == 1 && o.Kind == change.Dir && known[0] == o.names[0] {
+		doubtful := *entry
+		doubtful.Mtime = change.Time{}
+		if err := s.o.Index.Assume(known[0], doubtful); err != nil {
+			return err
+		}
+		equal = false
+	}
 	if equal && (h.compare || !h.asked && !h.content && o.Kind == change.Dir) {
 		s.count(true)
 		return nil
