@@ -71,8 +71,11 @@ func (s *Source) crawlOn() error {
 	if err != nil {
 		closing := c.dir.Close()
 		c.dir = nil
+		if errors.Is(err, fs.ErrNotExist) {
+			return errors.Join(closing, s.stillThere()) // removed meanwhile
+		}
 		if !errors.Is(err, io.EOF) {
-			return fmt.Errorf("%w: %w", ErrBrick, err)
+			return errors.Join(fmt.Errorf("%w: %w", ErrBrick, err), closing)
 		}
 		return closing
 	}

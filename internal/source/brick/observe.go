@@ -87,17 +87,11 @@ func (s *Source) hand(ctx context.Context, b *Batch, o *object, h hint, fresh ui
 	if len(o.names) == 0 {
 		return nil
 	}
-	if o.Kind == change.Dir && s.o.Spread {
-		attr, err := s.o.Volume.Attributes(ctx, o.ID)
-		switch {
-		case errors.Is(err, syscall.ENOENT):
-			return s.lost(o.ID) // it is being removed: its journal will say so
-		case err == nil:
-			attr.Xattrs = o.Xattrs
-			o.Attr = attr
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
+	if gone, err := s.spread(ctx, o); err != nil || gone {
+		if gone {
+			err = s.lost(o.ID) // it is being removed: its journal will say so
 		}
+		return err
 	}
 	equal, entry, err := s.equal(o, known)
 	if err != nil {
@@ -117,22 +111,8 @@ func (s *Source) hand(ctx context.Context, b *Batch, o *object, h hint, fresh ui
 	}
 	s.count(false)
 	content := h.content && entry != nil && entry.Ctime != o.Ctime && o.Kind == change.File
-	for _, at := range o.names {
-		if at.IsRoot() {
-			continue
-		}
-		ok, err := s.above(ctx, b, at.Dir)
-		if err != nil {
-			return err
-		}
-		if !ok && h.tries < unclearTries {
-			s.pending.postpone(o.ID, h)
-			return nil
-		}
-		if !ok {
-			s.note = "the directory of " + at.Name + " cannot be read; it is looked at again when something changes there"
-			return nil
-		}
+	if ok, err := s.aboveAll(ctx, b, o, h); err != nil || !ok {
+		return err
 	}
 	for _, at := range o.names {
 		delete(s.removed, at)
@@ -142,6 +122,44 @@ func (s *Source) hand(ctx context.Context, b *Batch, o *object, h hint, fresh ui
 		s.show(o.ID)
 	}
 	return nil
+}
+
+// spread gives a directory the attributes that all bricks together have. gone: the volume does not have it any more.
+func (s *Source) spread(ctx context.Context, o *object) (gone bool, err error) {
+	if o.Kind != change.Dir || !s.o.Spread {
+		return false, nil
+	}
+	attr, err := s.o.Volume.Attributes(ctx, o.ID)
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		return true, nil
+	case err == nil:
+		attr.Xattrs = o.Xattrs
+		o.Attr = attr
+	}
+	return false, context.Cause(ctx) // else the brick's own must do
+}
+
+// aboveAll hands out the directories above all names of an object that the secondary does not have. Not ok: they cannot be read now.
+func (s *Source) aboveAll(ctx context.Context, b *Batch, o *object, h hint) (bool, error) {
+	for _, at := range o.names {
+		if at.IsRoot() {
+			continue
+		}
+		ok, err := s.above(ctx, b, at.Dir)
+		if err != nil {
+			return false, err
+		}
+		if !ok && h.tries < unclearTries {
+			s.pending.postpone(o.ID, h)
+			return false, nil
+		}
+		if !ok {
+			s.note = "the directory of " + at.Name + " cannot be read; it is looked at again when something changes there"
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 func (s *Source) count(equal bool) {
@@ -214,11 +232,8 @@ func (s *Source) above(ctx context.Context, b *Batch, dir change.ID) (bool, erro
 	}
 	for i := len(chain) - 1; i >= 0; i-- {
 		o := &chain[i]
-		if s.o.Spread {
-			if attr, err := s.o.Volume.Attributes(ctx, o.ID); err == nil {
-				attr.Xattrs = o.Xattrs
-				o.Attr = attr
-			}
+		if gone, err := s.spread(ctx, o); err != nil || gone {
+			return false, err
 		}
 		s.fresh++
 		delete(s.removed, o.names[0])
