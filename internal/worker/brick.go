@@ -358,9 +358,19 @@ func (w *brickWorker) loop(ctx context.Context) error {
 	case errors.As(context.Cause(work), &broken):
 		return broken
 	case errors.As(err, &peer) && ctx.Err() == nil:
-		return &LinkError{Err: w.link.explain(err), Transient: true}
+		return &LinkError{Err: w.explain(err), Transient: true}
 	}
 	return err
+}
+
+// explain says why a request failed: because the connection ended, if it did.
+func (w *brickWorker) explain(err error) error {
+	select {
+	case <-w.link.client.Done():
+		return w.link.explain(err)
+	default:
+		return err
+	}
 }
 
 // event follows what the engine tells.

@@ -98,8 +98,12 @@ func (w *brickWorker) comparing() bool { return false }
 
 // Look implements replicate.Peer: it leaves out what other bricks have.
 func (p *brickPeer) Look(ctx context.Context, dir wire.Dir, each func(wire.Entry) error) error {
+	id := dir.Sec
+	if id.IsZero() {
+		id = change.StashID // the only directory without an identity of the primary
+	}
 	return p.Client.Look(ctx, dir, func(e wire.Entry) error {
-		ours, err := p.w.source.Concerns(ctx, dir.Sec, e.Name, e.Object.ID)
+		ours, err := p.w.source.Concerns(ctx, id, e.Name, e.Object.ID)
 		if err != nil || !ours {
 			return err
 		}

@@ -255,8 +255,13 @@ func (r *running) stop() {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
-		_ = r.cmd.Process.Kill()
-		<-r.done
+		r.signal(syscall.SIGQUIT) // it says where it is
+		select {
+		case <-r.done:
+		case <-time.After(5 * time.Second):
+			_ = r.cmd.Process.Kill()
+			<-r.done
+		}
 		r.c.t.Errorf("the worker did not end")
 	}
 	r.cmd = nil
@@ -268,6 +273,9 @@ func (r *running) signal(s syscall.Signal) {
 	defer cancel()
 	if err := lab.Signal(ctx, r.cmd, s); err != nil && !errors.Is(err, syscall.ESRCH) {
 		r.c.t.Logf("signal the worker: %v", err)
+	}
+	if s == syscall.SIGCONT { // its wrapper has stopped with it
+		_ = r.cmd.Process.Signal(s)
 	}
 }
 

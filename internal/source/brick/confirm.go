@@ -211,6 +211,9 @@ func (s *Source) Concerns(ctx context.Context, dir change.ID, name string, id ch
 	if o, err := s.tree.readOnce(id); err != nil || o.standing == here || o.standing == unclear {
 		return err == nil, err
 	}
+	if dir == change.StashID {
+		return false, nil // whoever put it there knows
+	}
 	if there, err := gfidOf(s.tree.at(at), false); err == nil {
 		if o, err := s.tree.readOnce(there); err != nil || o.standing != pointer {
 			return err == nil, err

@@ -189,6 +189,9 @@ func (t *tree) directory(id change.ID, handle string, at change.Place) (object, 
 	o.names = []change.Place{at}
 	o.ID, o.Kind = id, change.Dir
 	err = t.fill(&o, path+"/.", &st)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return object{standing: unclear}, nil
+	}
 	o.Size, o.Blocks = 0, 0
 	return o, err
 }
