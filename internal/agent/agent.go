@@ -80,7 +80,7 @@ func Serve(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, versi
 	if err != nil {
 		return fmt.Errorf("open standard streams: %w", err)
 	}
-	options := wire.ServerOptions{Version: version, Workers: min(16, max(4, 2*runtime.GOMAXPROCS(0)))} // more only get in each other's way
+	options := wire.ServerOptions{Version: version, Features: []string{wire.FeaturePlace}, Workers: min(16, max(4, 2*runtime.GOMAXPROCS(0)))} // more only get in each other's way
 	life, quit := context.WithCancelCause(ctx)
 	defer quit(nil)
 	h, err := s.open(life, quit, stderr)

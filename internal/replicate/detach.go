@@ -52,11 +52,11 @@ func (e *Engine) await(holds func() bool) error {
 	}
 	patience := cmp.Or(e.o.Patience, defaultPatience)
 	next := time.Now().Add(patience)
-	wake := time.AfterFunc(patience, e.cond.Broadcast)
+	wake := time.AfterFunc(max(0, patience), e.cond.Broadcast)
 	defer wake.Stop()
 	for e.dead == nil && !holds() {
 		e.cond.Wait()
-		if time.Now().Before(next) {
+		if patience < 0 || time.Now().Before(next) {
 			continue
 		}
 		for t := range e.streaming {

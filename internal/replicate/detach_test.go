@@ -293,3 +293,28 @@ func TestOnceWaitsForDetachedContent(t *testing.T) {
 		}
 	})
 }
+
+// TestContentInPlaceIsWaitedFor: with a secondary that writes content in place nothing is detached.
+func TestContentInPlaceIsWaitedFor(t *testing.T) {
+	run(t, func(w *world) {
+		w.o.Patience = -1
+		w.both(in("a"), dir(2))
+		w.start()
+		w.settle()
+		content := w.holdContent()
+		w.source.see(w.source.put(in("large"), w.large(20)))
+		w.settle()
+		w.source.remove(in("a"))
+		w.source.see(in("a"))
+		w.pass(time.Minute)
+		if !w.has("a") {
+			t.Errorf("the deletion did not wait: %q", w.j.after(0))
+		}
+		close(content)
+		w.pass(time.Second)
+		if w.has("a") || !w.has("large") || !healthy(w.snapshot()) {
+			t.Errorf("in the end it says %+v", w.snapshot())
+		}
+		w.end()
+	})
+}

@@ -163,7 +163,8 @@ type Options struct {
 	Streams int
 	// Whole says that bytes cost nothing: a small file that changed is sent whole, which takes less work than to find what changed.
 	Whole bool
-	// Patience is how long what else is to be done waits for large content that is under way; 0: 200 ms.
+	// Patience is how long what else is to be done waits for large content that is under way; 0: 200 ms, less: for as long as it
+	// takes, because the secondary writes content in place.
 	Patience time.Duration
 	// Carrier, if given, brings over content that the secondary has nothing of, before Peer.Write does the rest.
 	Carrier Carrier

@@ -19,11 +19,9 @@ import (
 	"georep/internal/wire/wirepb"
 )
 
-// featureZstd is named by an end that can read packed frames, and asked for by the option "compress". featurePlace is named by an agent
-// that makes a file as the end of its content stream says.
+// featureZstd is named by an end that can read packed frames, and asked for by the option "compress".
 const (
 	featureZstd    = "zstd"
-	featurePlace   = "place"
 	optionCompress = "compress"
 	optionSeed     = "seed"
 	optionSession  = "session."

@@ -12,6 +12,10 @@ import (
 	"georep/internal/wire/wirepb"
 )
 
+// FeaturePlace is named in the greeting of an agent whose handler heeds Stream.Final. Others are sent content once more, of which they
+// have all then.
+const FeaturePlace = "place"
+
 // Stream is the content of one file as it arrives, for one goroutine. The handler asks Basis, may Offer once, then calls Next until
 // io.EOF, checks that the hash of what it made (delta.NewHash with Seed) is Sum, and if not answers Mismatch.
 type Stream interface {

@@ -244,7 +244,7 @@ func (w *outgoing) final(ctx context.Context) (*Request, error) {
 		return nil, err
 	}
 	w.r = r
-	if !w.client.peer.Has(featurePlace) {
+	if !w.client.peer.Has(FeaturePlace) {
 		r.Partial = true
 		return nil, errMoved
 	}

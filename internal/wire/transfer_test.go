@@ -262,10 +262,11 @@ func TestPlacedAtTheEnd(t *testing.T) {
 	for _, able := range []bool{true, false} {
 		t.Run(fmt.Sprint("able=", able), func(t *testing.T) {
 			m := newMemory()
-			c := connected(t, m, ClientOptions{}, ServerOptions{})
-			if !able {
-				c.peer.Features = nil
+			var so ServerOptions
+			if able {
+				so.Features = []string{FeaturePlace}
 			}
+			c := connected(t, m, ClientOptions{}, so)
 			data := random(1, 1_000_000)
 			asked, told := 0, int64(0)
 			m.spoil = 1 // what is asked once is not asked again when the content is sent again

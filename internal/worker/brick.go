@@ -349,7 +349,7 @@ func (w *brickWorker) loop(ctx context.Context) error {
 		Source: brickSource{w.source, w}, Peers: []replicate.Peer{&brickPeer{Client: w.link.client, w: w}},
 		Store: store{Index: w.index, marks: &w.marks}, Ledger: w.ledger, Report: w.event, Log: w.b.Log, Streams: w.b.SyncJobs, Fresh: w.fresh, SameIDs: true,
 		Suspects: suspects, Guard: replicate.Guard{Allow: true}, Wire: func() (int64, int64) { return w.link.client.BytesOut(), w.link.client.BytesIn() },
-		Events: status.EventsNone, Stop: ctx.Done(),
+		Events: status.EventsNone, Stop: ctx.Done(), Patience: -1,
 	})
 	_, err = engine.Run(work)
 	var peer *replicate.PeerError
