@@ -205,21 +205,38 @@ func (p *planner) loadAcked(id change.ID, t *thing) error {
 		return nil
 	}
 	// All names of an object should be one object on the secondary. Where they are not (a write reached some of them only),
-	// one is taken as the object, and the others are replaced like any other occupant.
-	k := 0
+	// one is taken as the object, and the others are replaced like any other occupant: those that were not seen now, as soon as they are.
+	t.entry = entries[p.object(id, acked, entries)]
 	for i, at := range acked {
-		if has(t.at, at) {
-			k = i
-			break
-		}
-	}
-	t.entry = entries[k]
-	for i, at := range acked {
-		if entries[i].Sec == t.entry.Sec {
+		_, gone := p.absent[at]
+		switch {
+		case entries[i].Sec == t.entry.Sec:
 			t.acked = append(t.acked, at)
+		case at.Dir != change.StashID && !gone && !has(t.at, at) && !p.taken(at, id):
+			p.plan.Again = append(p.plan.Again, at)
 		}
 	}
 	return nil
+}
+
+// object chooses which of the objects that the secondary has under the names of one is to be all of them: that with the most names which
+// stay, and the first of several, so that each batch chooses the same.
+func (p *planner) object(id change.ID, acked []change.Place, entries []change.Entry) int {
+	names := map[change.ID]int{}
+	for i, at := range acked {
+		stays := 0
+		if _, gone := p.absent[at]; at.Dir != change.StashID && !gone && !p.taken(at, id) {
+			stays = 1
+		}
+		names[entries[i].Sec] += stays
+	}
+	best := 0
+	for i := range entries {
+		if len(names) > 1 && names[entries[i].Sec] > names[entries[best].Sec] {
+			best = i
+		}
+	}
+	return best
 }
 
 // sameSort says whether an object can become the other by attributes and content alone.
