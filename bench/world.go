@@ -29,12 +29,13 @@ type world struct {
 	target *lab.Host
 	own    bool     // dir is ours to remove
 	mounts []string // of the hosts' disks
+	trims  bool     // what is deleted on them can be given back to the file system that they are on
 	number int      // of directories that were given names
 }
 
 // programs are what is compared with, and the Debian packages that have them.
 func programs() map[string]string {
-	return map[string]string{"rsync": "rsync", "tar": "tar", "lsyncd": "lsyncd", "ssh": "openssh-client", "sshd": "openssh-server", "ip": "iproute2", "mkfs.ext4": "e2fsprogs", "mount": "mount", "nsenter": "util-linux"}
+	return map[string]string{"rsync": "rsync", "tar": "tar", "lsyncd": "lsyncd", "ssh": "openssh-client", "sshd": "openssh-server", "ip": "iproute2", "mkfs.ext4": "e2fsprogs", "mount": "mount", "nsenter": "util-linux", "fstrim": "util-linux"}
 }
 
 func newWorld(ctx context.Context, o options, out io.Writer) (_ *world, err error) {
@@ -132,6 +133,7 @@ func (w *world) addDisk(ctx context.Context, host string) error {
 		return err
 	}
 	w.mounts = append(w.mounts, at)
+	w.trims = command(ctx, "fstrim", at) == nil
 	return nil
 }
 
@@ -288,7 +290,8 @@ func (w *world) mirror(state, source, target string, more ...string) []string {
 	return append(append(argv, more...), source, "secondary:"+target)
 }
 
-// settle lets nothing of the last run weigh on the next.
+// settle removes what the last run made, and lets nothing of it weigh on the next: neither what is to be written still, nor the space that
+// it took, which on a RAM disk is memory.
 func (w *world) settle(ctx context.Context, remove ...string) error {
 	for _, path := range remove {
 		if err := os.RemoveAll(path); err != nil {
@@ -298,6 +301,11 @@ func (w *world) settle(ctx context.Context, remove ...string) error {
 	for _, at := range w.mounts {
 		if err := w.do(ctx, "sync", "-f", at); err != nil {
 			return err
+		}
+		if len(remove) > 0 && w.trims {
+			if err := command(ctx, "fstrim", at); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
