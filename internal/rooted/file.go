@@ -155,13 +155,19 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
+// writePiece is the most that is written at once, in bytes. For more, a file system with large folios takes memory in blocks of more than
+// eight pages, which the kernel does not keep at hand: on a virtual machine whose host has yet to give them, that costs several times as much.
+const writePiece = 32 << 10
+
 // WriteAt writes all of p at off.
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
+		at := off + int64(done)
+		piece := p[done:min(len(p), done+int(writePiece-at%writePiece))]
 		n := 0
 		err := f.root.try("pwrite64", f.w, func() (err error) {
-			n, err = unix.Pwrite(f.fd, p[done:], off+int64(done))
+			n, err = unix.Pwrite(f.fd, piece, at)
 			return err
 		})
 		if err != nil {
