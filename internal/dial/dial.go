@@ -37,6 +37,7 @@ type Options struct {
 	Port        int      // 0 leaves it to ssh
 	Args        []string // the command there; quoted here, so that no shell there sees anything in it
 	Interactive bool     // ssh may ask a person on the terminal, for example for a password
+	Ciphers     string   // for ssh's option of that name; "" leaves them to ssh. See FastCiphers
 
 	// KeepGroup leaves the program in our process group, so that a signal to the whole group (a pause, a stop) reaches it too. It is
 	// without meaning for an Interactive one.
@@ -53,11 +54,15 @@ func (o Options) argv() ([]string, error) {
 	if o.Host == "" || len(o.Args) == 0 {
 		return nil, errors.New("dial: neither a host with a command nor a local command")
 	}
-	argv := o.Shell()
-	if o.User != "" {
-		argv = append(argv, "-l", o.User)
+	return append(append(o.Shell(), o.login()...), "--", o.Host, Quote(o.Args)), nil
+}
+
+// login are ssh's options for the account there.
+func (o Options) login() []string {
+	if o.User == "" {
+		return nil
 	}
-	return append(argv, "--", o.Host, Quote(o.Args)), nil
+	return []string{"-l", o.User}
 }
 
 // Shell is the ssh command with its options, but without user, host and command: for another program that runs them itself.
@@ -72,6 +77,9 @@ func (o Options) Shell() []string {
 		"-oConnectTimeout=60", "-oServerAliveInterval=15", "-oServerAliveCountMax=3")
 	if !o.Interactive {
 		argv = append(argv, "-oBatchMode=yes")
+	}
+	if o.Ciphers != "" {
+		argv = append(argv, "-oCiphers="+o.Ciphers)
 	}
 	if o.Port != 0 {
 		argv = append(argv, "-p", strconv.Itoa(o.Port))

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/cpu"
 )
 
 const (
@@ -15,6 +17,14 @@ const (
 	helloLimit = 4 << 10  // bytes of a greeting's line
 	noiseLimit = 64 << 10 // bytes that may come before the agent's greeting
 )
+
+// FeatureAES is named in the greeting of an agent whose processor has instructions for AES.
+const FeatureAES = "aes"
+
+// FastAES says whether this host's processor has instructions for AES, as encryption by AES-GCM needs them to be fast.
+func FastAES() bool {
+	return cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL || cpu.S390X.HasAESGCM
+}
 
 // Greeting is what an end of the connection says of itself in the line that comes first:
 //

@@ -121,6 +121,9 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, o ServerOptions, h Handle
 // greet sends the greeting and reads the worker's.
 func (s *server) greet(o ServerOptions) (peer Greeting, rest []byte, err error) {
 	mine := Greeting{Protocol: Protocol, Oldest: Oldest, Version: o.Version, Features: append([]string{featureZstd}, o.Features...)}
+	if FastAES() {
+		mine.Features = append(mine.Features, FeatureAES)
+	}
 	line, err := mine.line()
 	if err != nil {
 		return peer, nil, err

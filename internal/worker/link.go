@@ -95,6 +95,9 @@ func (w *worker) open(ctx context.Context) (*link, error) {
 }
 
 func (w *worker) connect(ctx context.Context) error {
+	if err := w.chooseCiphers(ctx); err != nil {
+		return err
+	}
 	l, err := w.open(ctx)
 	if err != nil {
 		return err
@@ -102,7 +105,7 @@ func (w *worker) connect(ctx context.Context) error {
 	w.add(l)
 	w.connected = true
 	w.o.Interactive = false // one question is enough
-	return nil
+	return w.judgeCiphers(l.client.Peer())
 }
 
 // joinAfter is how long a mirror has been at work when it opens its further connections: each costs both hosts a key exchange, and

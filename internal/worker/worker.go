@@ -50,6 +50,7 @@ type Options struct {
 	Port          int
 	Interactive   bool   // a person is there whom ssh may ask for a password
 	SSHCommand    string // "": ssh
+	ciphers       string // for ssh; see chooseCiphers
 	RemoteGeorep  string // "": georep
 	SyncMethod    string // native, rsync or tarssh
 	DeletePercent float64
