@@ -212,9 +212,7 @@ func (w *worker) bind(ctx context.Context) error {
 	}
 	w.bound.fresh = r.Empty
 	if n, _ := w.index.Totals(); r.Empty && n > 0 {
-		if n > 1 { // more than the top directory itself
-			w.notice("the destination is empty: everything is sent again")
-		}
+		w.notice("the destination is empty: everything is sent again")
 		if err := w.forget(); err != nil {
 			return err
 		}

@@ -191,15 +191,34 @@ func (a *Applier) Bound(session string) (wire.BindResult, error) {
 	return res, nil
 }
 
-// empty says whether there is nothing in the root but what is ours, or what mkfs puts there.
+// empty says whether there is nothing in the root but what is ours, or what mkfs puts there. What waits in the stash is not nothing: all
+// that is in the root may wait there when a worker ends.
 func (a *Applier) empty() (bool, error) {
-	dir, err := a.root.OpenDir("")
+	empty, err := emptyBut(a.root, "", func(name string, kind change.Kind) bool {
+		return name == apply.Reserved || name == "lost+found" && kind == change.Dir
+	})
+	if !empty || err != nil {
+		return false, err
+	}
+	empty, err = emptyBut(a.root, apply.Hold, func(name string, _ change.Kind) bool {
+		_, err := change.ParseID(name)
+		return err != nil
+	})
+	if is(err, syscall.ENOENT) {
+		return true, nil
+	}
+	return empty, err
+}
+
+// emptyBut says whether all entries of a directory are of those that do not count.
+func emptyBut(root *rooted.Root, path string, skip func(name string, kind change.Kind) bool) (bool, error) {
+	dir, err := root.OpenDir(path)
 	if err != nil {
 		return false, err
 	}
 	defer dir.Close()
 	err = dir.Entries(nil, func(name string, kind change.Kind, _ uint64) error {
-		if name == apply.Reserved || name == "lost+found" && kind == change.Dir {
+		if skip(name, kind) {
 			return nil
 		}
 		return errExists

@@ -278,3 +278,17 @@ func TestSameNameAtOnce(t *testing.T) {
 		t.Error("left over:", left)
 	}
 }
+
+// TestStashIsNotNothing has a root of which everything waits in the stash: it is not empty.
+func TestStashIsNotNothing(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.applier.Prepare())
+	if res, err := w.applier.Bound("s"); err != nil || !res.Empty {
+		t.Errorf("a new destination is %+v, %v", res, err)
+	}
+	w.file(".georep/hold/tmp-x", "of a process that died")
+	w.file(".georep/hold/"+change.NewID(1, 2).String(), "content")
+	if res, err := w.applier.Bound("s"); err != nil || res.Empty {
+		t.Errorf("a destination whose content waits in the stash is %+v, %v", res, err)
+	}
+}
