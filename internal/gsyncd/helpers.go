@@ -193,6 +193,9 @@ func table(rows [][]string) []string {
 			left := space
 			if r == 0 || i == 0 {
 				left = space / 2
+				if space%2 == 1 && utf8.RuneCountInString(cell)%2 == 0 {
+					left++ // as the table that scripts know does it
+				}
 			}
 			line += " " + strings.Repeat(" ", left) + cell + strings.Repeat(" ", space-left) + " |"
 		}
