@@ -181,6 +181,11 @@ func (p *Program) delete(s *session.Session, bricks []string, reset bool) error 
 		return errors.New("the session is running: stop it first")
 	}
 	var errs []error
+	for _, brick := range bricks {
+		dir := mountDir(s, brick)
+		errs = append(errs, clearMounts(dir))
+		_ = os.Remove(dir) // what could not be cleared was told
+	}
 	prefix := s.Config.Get("stime-xattr-prefix")
 	if reset && prefix != "" {
 		for _, brick := range bricks {

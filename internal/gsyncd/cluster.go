@@ -91,16 +91,9 @@ func (c *cluster) look(ctx context.Context) (gluster.Volume, remembered, error) 
 	if !volume.Started {
 		return gluster.Volume{}, remembered{}, fmt.Errorf("the volume %s is not started: start it with 'gluster volume start %s'", c.s.Primary, c.s.Primary)
 	}
-	other, err := c.askSecondary(ctx)
+	other, err := c.lookSecondary(ctx)
 	if err != nil {
-		known, recallErr := c.recall()
-		if recallErr != nil {
-			return gluster.Volume{}, remembered{}, errors.Join(err, recallErr)
-		}
-		if known.ID == "" {
-			return gluster.Volume{}, remembered{}, err
-		}
-		other = known // the host of the session is away, another of its cluster may do
+		return gluster.Volume{}, remembered{}, err
 	}
 	c.volume, c.other = volume, other
 	if err := c.note(); err != nil {
@@ -108,6 +101,22 @@ func (c *cluster) look(ctx context.Context) (gluster.Volume, remembered, error) 
 	}
 	c.asked = time.Now()
 	return volume, other, nil
+}
+
+// lookSecondary gives what the session's host says, or what it has said when it is away: another node of its cluster may do.
+func (c *cluster) lookSecondary(ctx context.Context) (remembered, error) {
+	known, err := c.recall()
+	if err != nil {
+		return remembered{}, err
+	}
+	if known.ID != "" && len(answering(ctx, c.s, []string{c.s.Secondary.Host})) == 0 {
+		return known, nil
+	}
+	other, err := c.askSecondary(ctx)
+	if err != nil && known.ID != "" {
+		return known, nil // the worker will meet the same, and say it
+	}
+	return other, err
 }
 
 // askSecondary asks the session's host for its volume.
@@ -156,7 +165,7 @@ func sshCommand(s *session.Session) []string {
 	argv := []string{s.Config.Get("ssh-command")}
 	if !s.Config.Has("ssh-options") {
 		argv = append(argv, "-oUserKnownHostsFile="+knownHosts(s), "-oGlobalKnownHostsFile=/dev/null", "-oStrictHostKeyChecking=accept-new",
-			"-oHashKnownHosts=no", "-oUpdateHostKeys=no", "-oIdentitiesOnly=yes", "-oConnectTimeout=20")
+			"-oHashKnownHosts=no", "-oUpdateHostKeys=no", "-oIdentitiesOnly=yes", "-oConnectTimeout=10")
 	}
 	return append(argv, strings.Fields(s.Config.Get("ssh-options"))...)
 }
@@ -215,8 +224,8 @@ func (c *cluster) note() error {
 // probeWait is how long a node may take to answer at its ssh port.
 const probeWait = 3 * time.Second
 
-// orderHosts puts the secondary's nodes into the order in which the worker of a brick should try them: its own one first, then the others, and
-// those that do not answer last. The host of the session is one of them under whatever name.
+// orderHosts gives those nodes of the secondary that answer, in the order in which the worker of a brick should try them: its own one first.
+// When none answers it is its own one alone, for ssh may know a way that we do not. The host of the session is one of them under whatever name.
 func orderHosts(ctx context.Context, s *session.Session, known []string, index int) []string {
 	hosts := slices.Clone(known)
 	if !slices.Contains(hosts, s.Secondary.Host) {
@@ -226,6 +235,14 @@ func orderHosts(ctx context.Context, s *session.Session, known []string, index i
 		at := index % n
 		hosts = slices.Concat(hosts[at:n], hosts[:at], hosts[n:])
 	}
+	if up := answering(ctx, s, hosts); len(up) > 0 {
+		return up
+	}
+	return hosts[:1]
+}
+
+// answering gives those of the hosts that answer at the port of their ssh, in their order.
+func answering(ctx context.Context, s *session.Session, hosts []string) []string {
 	answers := make([]bool, len(hosts))
 	var all sync.WaitGroup
 	for i, host := range hosts {
@@ -239,13 +256,11 @@ func orderHosts(ctx context.Context, s *session.Session, known []string, index i
 		})
 	}
 	all.Wait()
-	var up, down []string
+	var up []string
 	for i, host := range hosts {
 		if answers[i] {
 			up = append(up, host)
-		} else {
-			down = append(down, host)
 		}
 	}
-	return append(up, down...)
+	return up
 }

@@ -147,7 +147,12 @@ func (p *Program) monitorOptions(c *cluster, o monitorStart, log *slog.Logger, l
 		},
 		Prepare: func(ctx context.Context, brick string) (monitor.Worker, error) {
 			argv, err := p.workerArgs(ctx, c, o, brick)
-			return monitor.Worker{Argv: argv, Env: p.cleanEnv(), Stderr: said}, err
+			if err != nil {
+				return monitor.Worker{}, err
+			}
+			dir := mountDir(s, brick)
+			err = clearMounts(dir) // no worker of this brick lives now
+			return monitor.Worker{Argv: argv, Env: append(p.cleanEnv(), "TMPDIR="+dir), Stderr: said}, err
 		},
 	}
 }
@@ -182,9 +187,6 @@ func (p *Program) workerArgs(ctx context.Context, c *cluster, o monitorStart, br
 		return nil, fmt.Errorf("the volume %s has no brick %s on this node any more", c.s.Primary, brick)
 	}
 	hosts := orderHosts(ctx, c.s, other.Hosts, at)
-	if len(hosts) == 0 {
-		return nil, errors.New("no node of the secondary is known")
-	}
 	argv := []string{
 		p.Executable, "worker", c.s.Primary, o.secondary, "--feedback-fd", strconv.Itoa(monitor.FeedbackFD), "--local-path", brick,
 		"--local-node", volume.Bricks[at].Host, "--local-node-id", volume.Bricks[at].HostID, "--primary-id", volume.ID, "--secondary-id", other.ID,

@@ -30,6 +30,9 @@ type workerFlags struct {
 	noContent                                          bool
 }
 
+// errSaid is the failure of what has told its reason already.
+var errSaid = errors.New("")
+
 func (p *Program) workerCommand(ctx context.Context, args []string) error {
 	f := flags("worker")
 	var w workerFlags
@@ -55,7 +58,7 @@ func (p *Program) workerCommand(ctx context.Context, args []string) error {
 	err = p.runWorker(ctx, s, w, log)
 	if err != nil {
 		log.Error("the worker ends", "reason", err)
-		return &failure{exitFailed, err} // no other code: it would mean something to another monitor
+		return &failure{exitFailed, errSaid} // no other code: it would mean something to another monitor
 	}
 	return nil
 }

@@ -180,8 +180,15 @@ func (s *site) nothingLeft(t *testing.T, host string, group int) {
 	if _, err := s.Host(host).Run(s.ctx, "test", "-e", pidFile); err == nil {
 		t.Errorf("on %s the pid file is left", host)
 	}
+	left := ""
+	defer func() {
+		if left != "" {
+			t.Logf("on %s there is still: %s", host, left)
+		}
+	}()
 	s.eventually(t, "no mount is left on "+host, 5*time.Second, func() bool {
-		return s.sh(t, host, "pgrep -f 'client-pid=-[4]' || :; mount | grep georep-mount || :; ls -d /tmp/georep-mount-* 2>/dev/null || :") == ""
+		left = s.sh(t, host, "pgrep -af 'client-pid=-[4]' || :; mount | grep 'georep-mount-' || :; ls -d /run/gluster/georep-mounts/*/* 2>/dev/null || :")
+		return left == ""
 	})
 }
 

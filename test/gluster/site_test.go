@@ -232,7 +232,7 @@ func (s *site) eventually(t *testing.T, what string, within time.Duration, holds
 func (s *site) logs() string {
 	var b strings.Builder
 	for _, host := range []string{"pnode1", "pnode2"} {
-		out, _ := s.Host(host).Run(s.ctx, "tail", "-n", "25", sessionLog) // only to explain a failure
+		out, _ := s.Host(host).Run(s.ctx, "tail", "-n", "12", sessionLog) // only to explain a failure
 		fmt.Fprintf(&b, "-- %s\n%s", host, out)
 	}
 	return b.String()
