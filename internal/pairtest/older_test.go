@@ -119,3 +119,21 @@ func TestOtherDestinationAdopted(t *testing.T) {
 	once(t, ctx, p)
 	same(t, p)
 }
+
+// What waited in the stash when the state was lost is not left there.
+func TestStashOfALostState(t *testing.T) {
+	p, ctx := newPair(t)
+	put(t, p.Primary+"/a", "one")
+	once(t, ctx, p)
+	waits := filepath.Join(p.Secondary, ".georep", "hold", "000000000000000500000000000000aa")
+	put(t, waits, "displaced")
+	if err := os.RemoveAll(p.State); err != nil {
+		t.Fatal(err)
+	}
+	p.Options.AllowDelete = true
+	once(t, ctx, p)
+	same(t, p)
+	if _, err := os.Stat(waits); err == nil {
+		t.Error("it is still there")
+	}
+}

@@ -211,7 +211,14 @@ func (w *worker) bind(ctx context.Context) error {
 		return err
 	}
 	w.bound.fresh = r.Empty
-	if n, _ := w.index.Totals(); r.Empty && n > 0 {
+	n, _ := w.index.Totals()
+	if !r.Empty && n == 0 {
+		// What waited in the stash for somebody who knew of it waits for nobody now.
+		if err := w.index.Doubt([]change.ID{change.StashID}); err != nil {
+			return err
+		}
+	}
+	if r.Empty && n > 0 {
 		w.notice("the destination is empty: everything is sent again")
 		if err := w.forget(); err != nil {
 			return err
@@ -252,7 +259,7 @@ func (w *worker) forget() error {
 		return err
 	}
 	w.forgot = true
-	return store{Index: w.index}.Commit(nil, []replicate.Effect{{At: change.Place{}, Tree: root.ID}}, "")
+	return store{Index: w.index}.Commit(nil, []replicate.Effect{{At: change.Place{}, Tree: root.ID, Doubt: change.StashID}}, "")
 }
 
 // suspects lists the directories that must be looked at before anything else: those that a crash left in doubt, and the
