@@ -29,29 +29,37 @@ func Launch(pidFile string, argv, env []string) error {
 	if err != nil {
 		return err
 	}
-	if err := lock.File().Chmod(0o644); err != nil {
-		return fmt.Errorf("start the monitor: %w", err)
+	if err := launch(lock.File(), argv, env); err != nil {
+		return errors.Join(fmt.Errorf("start the monitor: %w", err), lock.Unlock())
+	}
+	return lock.File().Close() // the daemon has it too
+}
+
+// launch starts the daemon with the locked file and waits for its word.
+func launch(locked *os.File, argv, env []string) error {
+	if err := locked.Chmod(0o644); err != nil {
+		return err
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return fmt.Errorf("start the monitor: %w", err)
+		return err
 	}
 	defer null.Close()
 	ready, theirs, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("start the monitor: %w", err)
+		return err
 	}
 	defer ready.Close()
 	daemon, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
-		Dir: "/", Env: env, Files: []*os.File{null, null, null, lock.File(), theirs}, Sys: &syscall.SysProcAttr{Setsid: true},
+		Dir: "/", Env: env, Files: []*os.File{null, null, null, locked, theirs}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	theirs.Close()
 	if err != nil {
-		return errors.Join(fmt.Errorf("start the monitor: %w", err), lock.Unlock())
+		return err
 	}
-	if n, err := ready.Read(make([]byte, 1)); n != 1 {
-		state, wait := daemon.Wait()
-		return errors.Join(fmt.Errorf("start the monitor: it ended at once: %v: %w", state, err), wait)
+	if n, _ := ready.Read(make([]byte, 1)); n != 1 {
+		state, err := daemon.Wait()
+		return errors.Join(fmt.Errorf("it ended at once: %v", state), err)
 	}
 	return daemon.Release()
 }
