@@ -50,7 +50,7 @@ func mayImport() map[string][]string {
 			"source/brick", "source/ignore", "status", "transfer", "wire",
 		},
 		"agent":      {"apply", "apply/bygfid", "apply/bypath", "change", "delta", "durable", "gluster", "rooted", "wire"},
-		"cli":        {"agent", "config", "dial", "divert", "durable", "status", "worker"},
+		"cli":        {"agent", "config", "dial", "divert", "durable", "session", "status", "worker"},
 		"cli/mangen": {"cli", "config"},
 		"cmd/georep": {"agent", "cli", "worker"},
 		// Never shipped.
@@ -73,7 +73,7 @@ func mayImport() map[string][]string {
 // glusterRooms are the operator's rooms of the Gluster face.
 func glusterRooms() map[string][]string {
 	return map[string][]string{
-		"session":     {"config/gsyncdconf", "durable"},
+		"session":     {"config/gsyncdconf", "durable", "status"},
 		"monitor":     {"durable"},
 		"keys":        {"dial"},
 		"divert":      {"dial", "durable"},

@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"georep/internal/divert"
+	"georep/internal/session"
 )
 
 const glusterLong = `Gluster puts georep in the place of GlusterFS's own geo-replication: glusterd and the gluster command stay as they are, and
@@ -19,6 +22,7 @@ started. GlusterFS's own programs stay beside ours, and 'uninstall' gives them t
 
 const glusterExample = `  georep gluster install
   georep gluster status
+  georep gluster failures gvol-primary geoaccount@snode1::gvol-secondary
   georep gluster uninstall`
 
 func (p *Program) glusterCommand() *cobra.Command {
@@ -30,7 +34,7 @@ func (p *Program) glusterCommand() *cobra.Command {
 		Args:    wantNothing,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.glusterInstallCommand(), p.glusterStatusCommand(), p.glusterUninstallCommand())
+	cmd.AddCommand(p.glusterInstallCommand(), p.glusterStatusCommand(), p.glusterUninstallCommand(), p.glusterFailuresCommand())
 	return cmd
 }
 
@@ -138,4 +142,64 @@ func (p *Program) glusterStatusCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func (p *Program) glusterFailuresCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "failures VOLUME [USER@]HOST::VOLUME",
+		Short: "List what could not be applied to the secondary so far, by path",
+		Long: `Failures lists the entries of this node's bricks that could not be applied to the secondary so far, each with the reason and with what to
+do. They are tried again by themselves and hold up nothing else. Run it on each primary node; the column FAILURES of the status says
+how many there are. The exit code is 0 when there are none, else 1.`,
+		Example: "  georep gluster failures gvol-primary geoaccount@snode1::gvol-secondary",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return &usageError{err: fmt.Errorf("%s takes a volume and a secondary", cmd.CommandPath()), command: "gluster failures"}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return p.listFailures(args[0], args[1], asJSON) },
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a brick")
+	return cmd
+}
+
+func (p *Program) listFailures(volume, secondary string, asJSON bool) error {
+	to, err := session.ParseSecondary(secondary)
+	if err != nil {
+		return &usageError{err: err, command: "gluster failures"}
+	}
+	s, err := session.Place{}.Open(volume, to, nil)
+	if err != nil {
+		return &usageError{err: err, command: "gluster failures"}
+	}
+	if !s.Exists() {
+		return fmt.Errorf("%w on this node: 'gluster volume geo-replication status' lists the sessions", session.ErrMissing)
+	}
+	bricks, err := s.Failures()
+	if err != nil {
+		return err
+	}
+	total := 0
+	for _, b := range bricks {
+		total += len(b.Failures)
+		if asJSON {
+			if err := json.NewEncoder(p.Out).Encode(b); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, f := range b.Failures {
+			fmt.Fprintf(p.Out, "%s\n  %s: %s: %s; %s\n  %d times since %s, again at %s; brick %s\n", printable(f.Path), f.Op, f.Call, f.Error, f.Hint, f.Count,
+				f.First.Local().Format(time.DateTime), f.Next.Local().Format(time.DateTime), b.Brick)
+		}
+	}
+	if total > 0 {
+		return &exitError{code: ExitFailed}
+	}
+	if !asJSON {
+		fmt.Fprintln(p.Out, "nothing waits on the bricks of this node")
+	}
+	return nil
 }

@@ -257,3 +257,55 @@ func TestBehaviour73LogIsReopened(t *testing.T) {
 		}
 	}
 }
+
+func TestFailuresAreListed(t *testing.T) {
+	w := newWorld(t)
+	w.create()
+	s := w.running(session.Started)
+	if err := os.MkdirAll(s.WorkerDir("/b1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	open := func() (*reporter, *worker.BrickState) {
+		state := worker.BrickInitializing
+		return newReporter(s, workerFlags{brick: "/b1", feedback: -1}, newLogger(&strings.Builder{}, "test", "INFO")), &state
+	}
+	told := func(kind status.EventKind, path string, failing int) worker.BrickReport {
+		r := worker.BrickReport{State: worker.BrickActive, Snapshot: status.Snapshot{Failing: failing}, Event: status.Event{Kind: kind}}
+		if path != "" {
+			r.Event.Failure = &status.Failure{Path: path, Op: "make", Error: "no space", Count: 1}
+		}
+		return r
+	}
+	listed := func() string {
+		t.Helper()
+		all, err := s.Failures()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var paths []string
+		for _, b := range all {
+			for _, f := range b.Failures {
+				paths = append(paths, f.Path)
+			}
+		}
+		return strings.Join(paths, " ")
+	}
+	r, state := open()
+	r.report(told(status.EntryFailed, "b\xff", 1))
+	r.report(told(status.EntryFailed, "a", 2))
+	r.write(state)
+	if got := listed(); got != "a b\xff" {
+		t.Errorf("two failures are listed as %q", got)
+	}
+	r, state = open() // another worker
+	r.report(told(status.EntryHealed, "a", 1))
+	r.write(state)
+	if got := listed(); got != "b\xff" {
+		t.Errorf("after one has healed: %q", got)
+	}
+	r.report(told(status.CaughtUp, "", 0))
+	r.write(state)
+	if got := listed(); got != "" {
+		t.Errorf("after all have healed: %q", got)
+	}
+}

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -96,7 +93,7 @@ func (p *Program) brickOf(s *session.Session, w workerFlags, log *slog.Logger) (
 		Volume: s.Primary, VolumeID: volume, Path: w.brick, NodeID: w.nodeID, Subvolume: w.subvolume, Subvolumes: w.subvolumes, Replicas: w.replicas,
 		Indirect: w.noContent, SecondaryVolume: s.Secondary.Volume, SecondaryID: secondary, User: s.Secondary.User,
 		Hosts: strings.Split(w.remote, ","), Port: c.Int("ssh-port"), SSH: sshCommand(s), KeepGroup: true,
-		WorkDir: filepath.Join(s.Path("working-dir"), session.BrickNames(w.brick, w.node)["local_id"], "georep"),
+		WorkDir: s.WorkerDir(w.brick),
 		LogFile: s.Path("gluster-log-file"), LogLevel: c.Get("gluster-log-level"), GlusterFS: filepath.Join(c.Get("gluster-command-dir"), "glusterfs"),
 		SyncJobs: c.Int("sync-jobs"), IgnoreDelete: c.Bool("ignore-deletes"), Version: p.Version, Log: log,
 		Command: func(host string) []string { return remoteCommand(s, w, host) },
@@ -131,123 +128,4 @@ func remoteCommand(s *session.Session, w workerFlags, host string) []string {
 		"--secondary-log-level", c.Get("secondary-log-level"), "--secondary-gluster-log-level", c.Get("secondary-gluster-log-level"),
 		"--secondary-gluster-command-dir", c.Get("secondary-gluster-command-dir"),
 	}
-}
-
-// reporter writes what the worker tells into the status of its brick.
-type reporter struct {
-	s   *session.Session
-	w   workerFlags
-	log *slog.Logger
-
-	mu       sync.Mutex
-	last     worker.BrickReport
-	told     bool
-	wake     chan struct{}
-	feedback bool
-}
-
-func newReporter(s *session.Session, w workerFlags, log *slog.Logger) *reporter {
-	return &reporter{s: s, w: w, log: log, wake: make(chan struct{}, 1)}
-}
-
-// report takes the newest state. A change of state is written at once.
-func (r *reporter) report(now worker.BrickReport) {
-	r.mu.Lock()
-	urgent := !r.told || now.State != r.last.State || now.Host != r.last.Host || now.Crawl != r.last.Crawl
-	r.last, r.told = now, true
-	r.mu.Unlock()
-	if !urgent {
-		return
-	}
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-// writeEvery is how often counters are written, and the option for a checkpoint is looked at.
-const writeEvery = time.Second
-
-func (r *reporter) run(ctx context.Context) {
-	tick := time.NewTicker(writeEvery)
-	defer tick.Stop()
-	state := worker.BrickInitializing
-	for {
-		select {
-		case <-ctx.Done():
-			r.write(&state)
-			return
-		case <-tick.C:
-		case <-r.wake:
-		}
-		r.write(&state)
-	}
-}
-
-// write brings the stored status up to date, and tells of what has changed.
-func (r *reporter) write(before *worker.BrickState) {
-	r.mu.Lock()
-	now, told := r.last, r.told
-	r.mu.Unlock()
-	if !told {
-		return
-	}
-	if now.State != worker.BrickInitializing && !r.feedback && r.w.feedback > 2 {
-		r.feedback = true
-		if err := os.NewFile(uintptr(r.w.feedback), "feedback").Close(); err != nil {
-			r.log.Warn("the monitor could not be told", "error", err)
-		}
-	}
-	option, err := r.s.Checkpoint()
-	if err != nil {
-		r.log.Warn("the checkpoint could not be read", "error", err)
-	}
-	var after session.Brick
-	reached := false
-	err = r.s.UpdateBrick(r.w.brick, func(b *session.Brick) {
-		r.fill(b, now)
-		reached = b.SetCheckpoint(option, time.Now())
-		after = *b
-	})
-	if err != nil && !errors.Is(err, session.ErrMissing) { // the session is being deleted
-		r.log.Error("the status could not be written", "error", err)
-		return
-	}
-	names := []string{"primary_volume", r.s.Primary, "primary_node", r.w.node, "primary_node_id", r.w.nodeID,
-		"secondary_host", r.s.Secondary.Host, "secondary_volume", r.s.Secondary.Volume, "brick_path", r.w.brick}
-	if reached {
-		r.log.Info("the checkpoint is reached", "time", after.CheckpointTime, "completed", after.CheckpointCompletionTime)
-		event(eventCheckpoint, slices.Concat(names, []string{"checkpoint_time", strconv.FormatInt(after.CheckpointTime, 10),
-			"checkpoint_completion_time", strconv.FormatInt(after.CheckpointCompletionTime, 10)})...)
-	}
-	if now.State == *before {
-		return
-	}
-	*before = now.State
-	r.log.Info("the worker is "+string(now.State), "host", now.Host)
-	switch now.State {
-	case worker.BrickActive:
-		event(eventActive, names...)
-	case worker.BrickPassive:
-		event(eventPassive, names...)
-	}
-}
-
-// fill writes a report into the form that is on disk.
-func (r *reporter) fill(b *session.Brick, now worker.BrickReport) {
-	b.WorkerStatus = string(now.State)
-	b.SecondaryNode, b.CrawlStatus = "N/A", "N/A"
-	if now.Host != "" {
-		b.SecondaryNode = now.Host
-	}
-	if now.Crawl != "" {
-		b.CrawlStatus = string(now.Crawl)
-	}
-	if !now.Synced.IsZero() {
-		b.LastSynced = max(b.LastSynced, now.Synced.Unix())
-		b.LastSyncedEntry = b.LastSynced
-	}
-	// The engine counts objects: what of one is pending, a name, content or attributes, it does not tell apart.
-	b.Entry, b.Data, b.Meta = max(now.Snapshot.BacklogEntries, 0), 0, 0
-	b.Failures = int64(now.Snapshot.Failing)
 }

@@ -165,6 +165,23 @@ func (f Failure) MarshalJSON() ([]byte, error) {
 	}{plain(f), rawBytes(f.Path)})
 }
 
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (f *Failure) UnmarshalJSON(data []byte) error {
+	type plain Failure
+	var v struct {
+		plain
+		PathBase64 []byte `json:"path_base64"`
+	}
+	if err := json.Unmarshal(data, &v); err != nil {
+		return err
+	}
+	*f = Failure(v.plain)
+	if len(v.PathBase64) > 0 {
+		f.Path = string(v.PathBase64)
+	}
+	return nil
+}
+
 // MarshalJSON adds the exact bytes of paths that JSON cannot hold.
 func (p PlannedChange) MarshalJSON() ([]byte, error) {
 	type plain PlannedChange
