@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"georep/internal/change"
@@ -108,9 +109,13 @@ func (w *worker) connect(ctx context.Context) error {
 	return w.judgeCiphers(l.client.Peer())
 }
 
-// joinAfter is how long a mirror has been at work when it opens its further connections: each costs both hosts a key exchange, and
-// what is done sooner needs none.
-const joinAfter = time.Second
+// joinAfter and joinBytes say when a mirror opens its further connections: when it has been at work for that long, or has sent that much, half
+// of what the window of one connection holds. Each costs both hosts a key exchange, and what is done sooner needs none.
+const (
+	joinAfter = time.Second
+	joinBytes = 1 << 20
+	joinLook  = 20 * time.Millisecond // how often is looked
+)
 
 // shortLink is the round trip up to which the window of one connection of OpenSSH, 2 MiB, carries 100 MB/s; fewProcessors is the
 // number of processors up to which the ends of one connection occupy all of them. Where both hold, a further connection only
@@ -133,25 +138,59 @@ func (w *worker) connectMore(ctx context.Context, join func(*link)) {
 	if time.Since(began) < shortLink && runtime.NumCPU() <= fewProcessors {
 		return
 	}
-	select {
-	case <-time.After(joinAfter):
-	case <-ctx.Done():
+	if !w.laden(ctx) {
 		return
 	}
-	for i := 1; i < n; i++ {
-		l, err := w.open(ctx)
-		if err == nil {
-			if _, err = l.client.Bind(ctx, w.session, false); err == nil {
-				w.add(l)
-				join(l)
-				continue
+	var group sync.WaitGroup
+	var one sync.Mutex // held to join
+	var failed error
+	made := 1
+	for range n - 1 {
+		group.Go(func() { // on a long link one after the other takes seconds
+			l, err := w.openFurther(ctx)
+			one.Lock()
+			defer one.Unlock()
+			if err != nil {
+				failed = err
+				return
 			}
-		}
-		if ctx.Err() == nil {
-			w.notice(fmt.Sprintf("only %d of %d connections could be made: %v", i, n, err))
-		}
-		return
+			made++
+			w.add(l)
+			join(l)
+		})
 	}
+	group.Wait()
+	if failed != nil && ctx.Err() == nil {
+		w.notice(fmt.Sprintf("only %d of %d connections could be made: %v", made, n, failed))
+	}
+}
+
+// laden waits until further connections are worth their making; false means that ctx has ended.
+func (w *worker) laden(ctx context.Context) bool {
+	first := w.links[0].client
+	alarm := time.After(joinAfter)
+	look := time.NewTicker(joinLook)
+	defer look.Stop()
+	for first.BytesOut() < joinBytes {
+		select {
+		case <-look.C:
+		case <-alarm:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// openFurther makes a connection besides the first.
+func (w *worker) openFurther(ctx context.Context) (*link, error) {
+	l, err := w.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, err = l.client.Bind(ctx, w.session, false)
+	return l, err
 }
 
 func (w *worker) add(l *link) {
