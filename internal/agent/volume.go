@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"syscall"
 
 	"georep/internal/apply/bygfid"
@@ -52,9 +53,17 @@ func RunVolume(ctx context.Context, in io.Reader, out io.Writer, v Volume) error
 	life, quit := context.WithCancelCause(ctx)
 	defer quit(nil)
 	h := bygfid.New(bygfid.Options{Mount: m, Report: v.Report})
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		if err := h.Replaced(life); errors.Is(err, bygfid.ErrReplaced) {
+			quit(err)
+		}
+	})
 	err = wire.Serve(life, streams, wire.ServerOptions{Version: v.Version, Workers: min(32, max(16, 4*runtime.GOMAXPROCS(0)))}, h)
 	if ctx.Err() != nil {
 		err = nil // we were asked to end
 	}
+	quit(nil)
+	watcher.Wait()
 	return errors.Join(err, m.Close())
 }

@@ -47,7 +47,7 @@ func mayImport() map[string][]string {
 		// The way of the operator, as far as it is built.
 		"worker": {
 			"change", "checkpoint", "config", "delta", "dial", "durable", "gluster", "index", "plan", "replicate", "rooted", "source",
-			"source/brick", "source/ignore", "status", "transfer", "wire",
+			"source/brick", "source/changelog", "source/ignore", "status", "transfer", "wire",
 		},
 		"agent":      {"apply", "apply/bygfid", "apply/bypath", "change", "delta", "durable", "gluster", "rooted", "wire"},
 		"cli":        {"agent", "config", "dial", "divert", "durable", "session", "status", "worker"},

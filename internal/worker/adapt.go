@@ -33,7 +33,7 @@ func (s store) Begin(gen uint64, dirs []change.ID) error { return s.BeginIntents
 func (s store) Commit(gens []uint64, effects []replicate.Effect, mark string) error {
 	next := ""
 	if mark != "" {
-		next = newMark()
+		next = s.marks.after()
 	}
 	err := s.Update(func(tx *index.Tx) error {
 		if mark != "" {

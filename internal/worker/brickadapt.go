@@ -27,7 +27,7 @@ func (x brickIndex) Forget(at change.Place) error {
 // brickSource makes a brick the loop's source.
 type brickSource struct {
 	*brick.Source
-	w *brickWorker
+	w *attempt
 }
 
 // Next implements replicate.Source.
@@ -38,6 +38,13 @@ func (s brickSource) Next(ctx context.Context) (replicate.Batch, error) {
 	}
 	if b.Note != "" {
 		s.w.notice(b.Note)
+	}
+	if b.Gap && !s.w.trusted {
+		// What went in the gap is known to nobody but the secondary.
+		if err := s.w.forget(false, 0); err != nil {
+			return replicate.Batch{}, err
+		}
+		return replicate.Batch{}, errAgain
 	}
 	s.w.crawling(&b)
 	out := replicate.Batch{
@@ -59,7 +66,7 @@ func (s brickSource) Open(ctx context.Context, at change.Place, o change.Object)
 }
 
 // crawling tells how changes are found now.
-func (w *brickWorker) crawling(b *brick.Batch) {
+func (w *attempt) crawling(b *brick.Batch) {
 	crawl := status.CrawlChangelog
 	switch {
 	case b.Crawling:
@@ -78,23 +85,30 @@ func (w *brickWorker) crawling(b *brick.Batch) {
 // brickPeer is the connection as the loop of one brick is to see it: other workers use the same directories for the other files.
 type brickPeer struct {
 	*wire.Client
-	w *brickWorker
+	w *attempt
 }
 
 // Do implements replicate.Peer. A directory that another worker has made holds nothing of this brick's that is not known, unless the whole
 // is being compared.
 func (p *brickPeer) Do(ctx context.Context, r *wire.Request, done func(change.Result)) error {
+	if r.Op == change.Drop && p.w.b.IgnoreDelete && p.lasts(r) {
+		done(change.Result{Status: change.Applied, Sec: r.Sec})
+		return nil
+	}
 	dir := r.Op == change.Make && r.Object.Kind == change.Dir
 	return p.Client.Do(ctx, r, func(res change.Result) {
-		if dir && res.Status == change.Applied && !p.w.comparing() {
+		if dir && res.Status == change.Applied && !p.w.comparing.Load() {
 			res.Created = true
 		}
 		done(res)
 	})
 }
 
-// comparing says whether the secondary holds what the index does not know.
-func (w *brickWorker) comparing() bool { return false }
+// lasts says whether an object loses its last name, and not one of several.
+func (p *brickPeer) lasts(r *wire.Request) bool {
+	names, err := p.w.index.Names(r.Object.ID)
+	return err != nil || len(names) <= 1
+}
 
 // Look implements replicate.Peer: it leaves out what other bricks have.
 func (p *brickPeer) Look(ctx context.Context, dir wire.Dir, each func(wire.Entry) error) error {

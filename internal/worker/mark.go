@@ -21,6 +21,15 @@ const (
 // One of them that was brought back from a backup, or exchanged, has another.
 type marks struct {
 	next string
+	note func() string // what follows a mark, of at most 100 bytes; nil: nothing
+}
+
+// after makes the mark that follows.
+func (m *marks) after() string {
+	if m.note == nil {
+		return newMark()
+	}
+	return newMark() + m.note()
 }
 
 func newMark() string { return rand.Text() }

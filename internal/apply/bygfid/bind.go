@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,7 @@ const (
 	hiddenPrefix = "trusted.pgfid.georep."
 	openPrefix   = "user.georep."
 	markKey      = "mark."
+	ownerKey     = "owner."
 	freshKey     = "fresh."
 )
 
@@ -33,7 +35,10 @@ func (a *Applier) rootKey(name string) string {
 
 // Bind tells a worker what it left here. session is "PRIMARY.PART": the identity of the primary volume, and which part of its files the
 // worker has. Empty then means that nothing of that part is here.
-func (a *Applier) Bind(_ context.Context, session string, _ bool) (wire.BindResult, error) {
+//
+// Whoever binds replaces the worker that had that part before: of the applier that works for that one, see Replaced. It has ended when Bind
+// returns.
+func (a *Applier) Bind(ctx context.Context, session string, _ bool) (wire.BindResult, error) {
 	var res wire.BindResult
 	volume, part, ok := strings.Cut(session, ".")
 	if !ok || volume == "" || part == "" || len(session) > 100 || strings.ContainsFunc(session, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
@@ -57,11 +62,71 @@ func (a *Applier) Bind(_ context.Context, session string, _ bool) (wire.BindResu
 		}
 		fresh = true
 	}
+	if err := a.takeOver(ctx, session); err != nil {
+		return res, fmt.Errorf("take the volume over: %w", err)
+	}
+	if mark, marked, err = a.rootValue(a.rootKey(markKey + session)); err != nil { // the other may have gone on until now
+		return res, fmt.Errorf("read the mark of the volume: %w", err)
+	}
 	res.Bound, res.Mark = true, mark
 	res.Empty = empty || fresh && !marked
 	key := a.rootKey(markKey + session)
 	a.key.Store(&key)
 	return res, nil
+}
+
+// How often an applier looks whether it was replaced, and how long after it was told so it is taken to have ended.
+const (
+	ownerEvery = 500 * time.Millisecond
+	ownerWait  = 4 * ownerEvery
+)
+
+// takeOver makes this applier the one that works for a session.
+func (a *Applier) takeOver(ctx context.Context, session string) error {
+	key := a.rootKey(ownerKey + session)
+	before, had, err := a.rootValue(key)
+	if err != nil || before == a.token {
+		return err
+	}
+	if err := a.setRootValue(key, a.token); err != nil {
+		return err
+	}
+	a.owner.Store(&key)
+	if !had {
+		return nil
+	}
+	timer := time.NewTimer(ownerWait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// ErrReplaced means that another worker has taken over.
+var ErrReplaced = errors.New("another worker has taken over this part of the volume")
+
+// Replaced waits until another applier has taken over the session of this one, or until ctx ends.
+func (a *Applier) Replaced(ctx context.Context) error {
+	tick := time.NewTicker(ownerEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		key := a.owner.Load()
+		if key == nil {
+			continue
+		}
+		// When it cannot be read, nothing can be written either.
+		if now, had, err := a.rootValue(*key); err == nil && had && now != a.token {
+			return ErrReplaced
+		}
+	}
 }
 
 func (a *Applier) rootValue(name string) (string, bool, error) {

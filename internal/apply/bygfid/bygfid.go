@@ -32,8 +32,6 @@ type Options struct {
 	Mount *gluster.Mount // stays the caller's; must outlive the Applier
 	// Report is told of what went wrong without concerning any request. May be nil.
 	Report func(error)
-	// Lost is called when the worker of this connection has been replaced by another. May be nil.
-	Lost func()
 }
 
 // Applier applies requests on one volume. It implements wire.Handler and wire.Binder, and its methods may be called at the same time.
@@ -42,9 +40,10 @@ type Applier struct {
 	report func(error)
 	token  string // of temporary names, unlike any other process's
 	count  atomic.Uint64
-	stash  atomic.Bool // the stash is known to exist
-	uid    int         // of this process, when it is not root; else -1
-	key    atomic.Pointer[string]
+	stash  atomic.Bool            // the stash is known to exist
+	uid    int                    // of this process, when it is not root; else -1
+	key    atomic.Pointer[string] // of the mark; nil before Bind
+	owner  atomic.Pointer[string] // of the applier that works for the session; nil before Bind
 }
 
 var (

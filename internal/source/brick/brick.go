@@ -45,9 +45,10 @@ type Volume interface {
 
 // Options say what a Source observes.
 type Options struct {
-	Path   string // of the brick
-	Index  Index
-	Volume Volume
+	Path     string    // of the brick
+	VolumeID change.ID // of the volume; zero: what no journal tells is not looked for
+	Index    Index
+	Volume   Volume
 	// After is the time, in seconds of the brick's clock, of the last journal that is done with; 0: the brick is crawled.
 	After int64
 	// Compare asks for the brick to be compared with the index even though the journals since After are there.
@@ -85,6 +86,7 @@ type Batch struct {
 	At         time.Time // of CaughtUp
 	History    bool      // journals of the past are being read
 	Note       string
+	Gap        bool // changes may have happened of which nothing was recorded: the brick is compared with the index
 }
 
 // batchSize is about how many observations one batch holds.
@@ -102,6 +104,8 @@ type Source struct {
 	asked  bool
 	wake   chan struct{}
 	marks  []mark // moments that were handed out as caught up
+	taken  Progress
+	acked  Progress
 
 	pending  *hints
 	removed  map[change.Place]removal // names that may be gone
@@ -111,22 +115,34 @@ type Source struct {
 	settling map[change.ID]bool // directories whose entries changed since the last journal ended; see settle
 	shown    map[change.ID]bool // directories that were handed out and may not be in the index yet
 	fresh    uint64
-	closed   int64 // the last journal whose records have been taken
-	barrier  bool  // a journal has ended: what it told is finished before more is read
-	news     bool  // something happened since CaughtUp was told
+	past     Progress // up to what has been taken; taken is a copy
+	barrier  bool     // a journal has ended: what it told is finished before more is read
+	news     bool     // something happened since CaughtUp was told
 	current  time.Time
 	history  bool
 	note     string
+	gap      bool
+	told     time.Time // when CaughtUp was told last
 	gone     []change.Place
 	began    int64
 	parted   time.Time // when a part of the volume could not be reached; zero: it could
 	xtime    *xtimes
 }
 
-// mark is a moment at which all had been handed out, and the journal that had ended by then.
+// mark is a moment at which all had been handed out, and what had been by then.
 type mark struct {
-	at     time.Time
-	closed int64
+	at   time.Time
+	past Progress
+}
+
+// Progress is how far the journal was followed.
+type Progress struct {
+	Closed int64 // the last journal that has ended, by its time; 0: none
+	// Anchor is the newest object whose creation was recorded until then. The journals of the other bricks with the same content have its
+	// creation too, whatever their clocks say. Zero: none was seen.
+	Anchor change.ID
+	// Entries, Data and Metadata count records since the worker began.
+	Entries, Data, Metadata int64
 }
 
 // removal is what a name was that may be gone.
@@ -146,13 +162,13 @@ func New(o Options) (*Source, error) {
 	}
 	s := &Source{
 		o: o, tree: t, wake: make(chan struct{}, 1), pending: newHints(), removed: map[change.Place]removal{}, shown: map[change.ID]bool{}, settling: map[change.ID]bool{},
-		closed: o.After, news: true, recent: newRecent(), history: o.After > 0,
+		past: Progress{Closed: o.After}, news: true, recent: newRecent(), history: o.After > 0,
 	}
 	s.began = time.Now().Unix()
 	after := o.After
 	if after == 0 { // all is crawled: journals before this moment tell nothing more
 		after = s.began - crawlMargin
-		s.closed = 0
+		s.past.Closed = 0
 	}
 	if s.stream, err = changelog.Open(t.root+"/"+changelog.Dir, after, o.After > 0); err != nil {
 		return nil, fmt.Errorf("follow the brick %s: %w", o.Path, err)
@@ -195,22 +211,28 @@ func (s *Source) nudge() {
 	}
 }
 
-// Acknowledged says up to which journal, by its time, all was acknowledged when everything that was handed out until a moment
-// (Batch.At of one that had caught up) is; 0: none.
-func (s *Source) Acknowledged(at time.Time) int64 {
+// Acknowledged says how far everything was acknowledged when all that was handed out until a moment (Batch.At of one that had caught up)
+// is.
+func (s *Source) Acknowledged(at time.Time) Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var closed int64
 	keep := s.marks[:0]
 	for _, m := range s.marks {
 		if m.at.After(at) {
 			keep = append(keep, m)
 		} else {
-			closed = max(closed, m.closed)
+			s.acked = m.past
 		}
 	}
 	s.marks = keep
-	return closed
+	return s.acked
+}
+
+// Taken says how far the journal has been read.
+func (s *Source) Taken() Progress {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken
 }
 
 // Next waits for observations. Parents come before what is in them; absences come in batches of their own, after all that was
@@ -240,11 +262,15 @@ func (s *Source) Next(ctx context.Context) (Batch, error) {
 
 // complete fills in how far the source is.
 func (s *Source) complete(b *Batch) {
+	s.mu.Lock()
+	s.taken = s.past
+	s.mu.Unlock()
 	if s.crawl != nil {
 		b.Crawling, b.Entries, b.Equal = true, s.crawl.entries, s.crawl.equal
 	}
 	b.History = s.history
 	b.Note, s.note = s.note, ""
+	b.Gap, s.gap = s.gap, false
 	b.Gone = append(b.Gone, s.gone...)
 	s.gone = nil
 }

@@ -172,29 +172,35 @@ func (s *Source) known(ctx context.Context, b *Batch, at change.Place, r removal
 	return true, s.o.Index.Assume(at, change.Entry{Object: change.Object{ID: r.id, Kind: kind}, Sec: r.id})
 }
 
-// catchUp says that all has been handed out, if it was not said since something happened.
+// idleEvery is how often it is said that all has been handed out while nothing happens.
+const idleEvery = 3 * time.Second
+
+// catchUp says that all has been handed out, if it was not said since something happened, or not for a while.
 func (s *Source) catchUp(b *Batch) (doing, error) {
-	if s.barrier {
+	switch {
+	case s.barrier:
 		s.barrier = false
-	} else if s.current.IsZero() {
+	case s.current.IsZero():
 		return nothing, nil
+	case !s.history && time.Since(s.told) > idleEvery:
+		s.current, s.news = time.Now(), true // the journal was looked at just now
 	}
 	if !s.news {
 		return nothing, nil
 	}
-	s.news = false
+	s.news, s.told = false, time.Now()
 	at := s.current
 	if at.IsZero() || s.history {
-		at = time.Unix(s.closed, 0)
+		at = time.Unix(s.past.Closed, 0)
 	}
-	if s.closed == 0 { // the crawl has ended, and no journal since
-		s.closed = s.began - crawlMargin
+	if s.past.Closed == 0 { // the crawl has ended, and no journal since
+		s.past.Closed = s.began - crawlMargin
 	}
 	s.mu.Lock()
 	if n := len(s.marks); n > 0 && !at.After(s.marks[n-1].at) {
 		at = s.marks[n-1].at.Add(1) // each moment is its own
 	}
-	s.marks = append(s.marks, mark{at, s.closed})
+	s.marks = append(s.marks, mark{at, s.past})
 	s.mu.Unlock()
 	clear(s.shown)
 	b.CaughtUp, b.At = true, at

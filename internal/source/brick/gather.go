@@ -105,6 +105,7 @@ func (s *Source) stillThere() error {
 func (s *Source) chunk(c *changelog.Chunk) {
 	if c.Gap != "" {
 		s.note = c.Gap + ": the brick is compared with what the secondary has"
+		s.gap = true
 		s.startCrawl(gluster.Root)
 		s.news = true
 	}
@@ -114,7 +115,7 @@ func (s *Source) chunk(c *changelog.Chunk) {
 	if c.Closed > 0 {
 		s.recent.clear()
 		s.settle()
-		s.closed = max(s.closed, c.Closed)
+		s.past.Closed = max(s.past.Closed, c.Closed)
 		s.barrier, s.news = true, true
 	}
 	if c.Live || c.Current {
@@ -129,18 +130,21 @@ func (s *Source) chunk(c *changelog.Chunk) {
 // record follows one record of the journal.
 func (s *Source) record(r *changelog.Record, c *changelog.Chunk) {
 	s.news = true
-	born := s.o.Trusted || c.Live
+	born := s.o.Trusted || c.Live && !s.current.IsZero()
 	if c.Live && r.Kind != changelog.Entry {
 		s.recent.add(r.ID)
 	}
 	switch r.Kind {
 	case changelog.Data:
+		s.past.Data++
 		s.pending.add(r.ID, hint{content: true, compare: c.Again})
 		return
 	case changelog.Meta:
+		s.past.Metadata++
 		s.pending.add(r.ID, hint{compare: c.Again})
 		return
 	}
+	s.past.Entries++
 	if s.tree.own(r.At) || r.Fop == changelog.Rename && s.tree.own(r.From) {
 		if base, ok := baseOf(r.At); ok {
 			s.pending.add(base, hint{content: true})
@@ -155,6 +159,7 @@ func (s *Source) record(r *changelog.Record, c *changelog.Chunk) {
 	}
 	switch r.Fop {
 	case changelog.Create, changelog.Mkdir, changelog.Symlink:
+		s.past.Anchor = r.ID
 		s.pending.add(r.ID, hint{born: born})
 	case changelog.Unlink:
 		s.nameGone(r.At, r.ID, 0)
