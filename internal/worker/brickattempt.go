@@ -31,6 +31,7 @@ type attempt struct {
 	fresh   bool // the secondary has nothing of this brick
 	trusted bool // the index has all that the secondary has of this brick
 	after   int64
+	anchor  change.ID // see brick.Progress
 	// comparing says that all is being compared with what the secondary has, of which the index does not know everything.
 	comparing atomic.Bool
 	closers   []func() error
@@ -125,13 +126,14 @@ func (w *attempt) bind(ctx context.Context) error {
 		// Another brick with the same content was active since, or another program: the index says nothing of what it did.
 		err = w.resume(r.Mark)
 	default:
+		w.anchor = anchorOf(r.Mark)
 		err = w.restore()
 	}
 	if err != nil {
 		return err
 	}
-	w.marks.next = newMark()
 	w.marks.note = w.note
+	w.marks.next = w.marks.after()
 	return w.index.Update(func(tx *index.Tx) error {
 		setMarks(tx, r.Mark, w.marks.next)
 		return nil
@@ -172,16 +174,14 @@ func (w *attempt) forget(trusted bool, after int64) error {
 // resume goes on where another worker ended: one of ours, as far as its mark tells, or one of the reference.
 func (w *attempt) resume(mark string) error {
 	after := int64(0)
-	if _, anchor, ok := strings.Cut(mark, "."); ok {
-		id, err := change.ParseID(anchor)
-		if err == nil && !id.IsZero() {
-			var found bool
-			if after, found, err = changelog.Find(w.b.Path+"/"+changelog.Dir, id); err != nil {
-				return err
-			}
-			if !found {
-				after = 0
-			}
+	if w.anchor = anchorOf(mark); !w.anchor.IsZero() {
+		var found bool
+		var err error
+		if after, found, err = changelog.Find(w.b.Path+"/"+changelog.Dir, w.anchor); err != nil {
+			return err
+		}
+		if !found {
+			after = 0
 		}
 	} else if mark == "" {
 		var err error
@@ -195,10 +195,20 @@ func (w *attempt) resume(mark string) error {
 	return w.forget(false, after)
 }
 
+// anchorOf reads what note has written into a mark.
+func anchorOf(mark string) change.ID {
+	_, anchor, _ := strings.Cut(mark, ".")
+	id, err := change.ParseID(anchor)
+	if err != nil {
+		return change.ID{}
+	}
+	return id
+}
+
 // note is what the mark of the next commit tells other workers.
 func (w *attempt) note() string {
 	if w.source == nil {
-		return ""
+		return "." + w.anchor.String()
 	}
 	return "." + w.source.Acknowledged(time.Time{}).Anchor.String()
 }
@@ -207,7 +217,7 @@ func (w *attempt) note() string {
 func (w *attempt) observe(context.Context) (err error) {
 	w.comparing.Store(!w.trusted && w.after == 0)
 	w.source, err = brick.New(brick.Options{
-		Path: w.b.Path, Index: brickIndex{w.index}, Volume: w.mount, After: w.after, Trusted: w.trusted, Indirect: w.b.Indirect,
+		Path: w.b.Path, Index: brickIndex{w.index}, Volume: w.mount, After: w.after, Anchor: w.anchor, Trusted: w.trusted, Indirect: w.b.Indirect,
 		Spread: w.b.Subvolumes > 1, XattrSum: plan.XattrSum, XtimeEvery: w.b.XtimeEvery, VolumeID: w.b.VolumeID,
 	})
 	if err == nil {

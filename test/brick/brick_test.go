@@ -3,7 +3,6 @@ package brick
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +13,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"georep/internal/agent"
+	"georep/internal/change"
 	"georep/internal/lab"
 	"georep/internal/need"
 	"georep/internal/treetest"
@@ -56,12 +58,16 @@ type assignment struct {
 	Path       string
 	Subvolume  int
 	Subvolumes int
+	Replicas   int
+	NodeID     string
 	Indirect   bool
 	Secondary  string
-	Hosts      []string
-	WorkDir    string
-	Program    string
-	Debug      bool
+	// SecondaryID is 32 hexadecimal digits, as VolumeID.
+	SecondaryID string
+	Hosts       []string
+	WorkDir     string
+	Program     string
+	Debug       bool
 }
 
 func runWorker() error {
@@ -76,18 +82,20 @@ func runWorker() error {
 		level = slog.LevelDebug
 	}
 	b := worker.Brick{
-		Volume: a.Volume, Path: a.Path, Subvolume: a.Subvolume, Subvolumes: a.Subvolumes, Indirect: a.Indirect,
+		Volume: a.Volume, Path: a.Path, Subvolume: a.Subvolume, Subvolumes: a.Subvolumes, Indirect: a.Indirect, Replicas: a.Replicas, NodeID: a.NodeID,
 		SecondaryVolume: a.Secondary, Hosts: a.Hosts, WorkDir: a.WorkDir, LogFile: filepath.Join(a.WorkDir, "mount.log"),
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 		Command: func(string) []string {
 			return []string{"env", role + "=agent", a.Program, a.Secondary, "/var/log/glusterfs/agent.log"}
 		},
 	}
-	id, err := hex.DecodeString(a.VolumeID)
-	if err != nil {
+	var err error
+	if b.VolumeID, err = change.ParseID(a.VolumeID); err != nil {
 		return err
 	}
-	copy(b.VolumeID[:], id)
+	if b.SecondaryID, err = change.ParseID(a.SecondaryID); err != nil {
+		return err
+	}
 	out := json.NewEncoder(os.Stdout)
 	b.Report = func(r worker.BrickReport) { _ = out.Encode(r) }
 	return worker.RunBrick(ctx, b)
@@ -95,49 +103,68 @@ func runWorker() error {
 
 // cluster is two hosts with a glusterd and a volume each.
 type cluster struct {
-	t   *testing.T
-	lab *lab.Lab
+	t      *testing.T
+	lab    *lab.Lab
+	bricks []string // of the primary volume, HOST:PATH
 }
 
-// volumes are given as the words after "volume create NAME", with BRICK for each brick.
-func newCluster(t *testing.T, primary, secondary string) *cluster {
+// newCluster makes a volume on the host p, or on several, and one on the host s. They are given as the words after "volume create NAME", with
+// BRICK for each brick, which are on the hosts in turns. The volumes are mounted on the last of their hosts.
+func newCluster(t *testing.T, primary, secondary string, hosts ...string) *cluster {
 	t.Helper()
 	need.Root(t)
 	for _, program := range []string{"glusterd", "gluster", "glusterfs"} {
 		need.Program(t, program)
 	}
-	l := lab.ForTest(t, lab.Options{
-		Hosts:   []string{"p", "s"},
-		Private: []string{"/var/lib/glusterd", "/var/log/glusterfs", "/etc/glusterfs"},
-		Boot:    "rm -rf /var/lib/glusterd/glusterd.info /var/lib/glusterd/peers/* /var/lib/glusterd/vols/*\nmkdir -p /run/gluster\nglusterd",
-	})
-	c := &cluster{t: t, lab: l}
-	for host, layout := range map[string]string{"p": primary, "s": secondary} {
-		c.wait(host+"'s glusterd", func() error { return c.try(host, "gluster", "volume", "status") })
-		words, n := []string{"gluster", "--mode=script", "volume", "create", "v" + host}, 0
-		for _, w := range strings.Fields(layout) {
-			if w == "BRICK" {
-				w = fmt.Sprintf("%s:%s", host, c.brick(host, n))
-				n++
-			}
-			words = append(words, w)
-		}
-		c.on(host, append(words, "force")...)
-		for _, option := range c.options(host) {
-			c.on(host, append([]string{"gluster", "--mode=script", "volume", "set", "v" + host}, strings.Fields(option)...)...)
-		}
-		c.on(host, "gluster", "--mode=script", "volume", "start", "v"+host)
-		c.on(host, "mkdir", "-p", c.mount(host))
-		c.on(host, "mount", "-t", "glusterfs", "localhost:/v"+host, c.mount(host))
+	if len(hosts) == 0 {
+		hosts = []string{"p"}
 	}
+	l := lab.ForTest(t, lab.Options{Hosts: append(slices.Clone(hosts), "s"), Gluster: true})
+	c := &cluster{t: t, lab: l}
+	for _, h := range hosts[1:] {
+		c.wait("peers", func() error { return c.try(hosts[0], "gluster", "peer", "probe", h) })
+		c.wait("peers", func() error {
+			if out := c.on(hosts[0], "gluster", "peer", "status"); strings.Count(out, "Peer in Cluster (Connected)") < slices.Index(hosts, h) {
+				return errors.New(out)
+			}
+			return nil
+		})
+	}
+	c.bricks = c.volume("vp", primary, hosts, "changelog.changelog on", "geo-replication.indexing on")
+	c.volume("vs", secondary, []string{"s"})
 	return c
 }
 
-func (c *cluster) options(host string) []string {
-	if host == "s" {
-		return nil
+// volume makes and mounts one volume, and gives its bricks.
+func (c *cluster) volume(name, layout string, hosts []string, options ...string) []string {
+	c.t.Helper()
+	words, bricks := []string{"gluster", "--mode=script", "volume", "create", name}, []string(nil)
+	for _, w := range strings.Fields(layout) {
+		if w == "BRICK" {
+			n := len(bricks)
+			w = hosts[n%len(hosts)] + ":" + c.brick(hosts[n%len(hosts)], n)
+			bricks = append(bricks, w)
+		}
+		words = append(words, w)
 	}
-	return []string{"changelog.changelog on", "geo-replication.indexing on"}
+	c.wait("volume create", func() error { return c.try(hosts[0], append(words, "force")...) })
+	for _, option := range options {
+		c.on(hosts[0], append([]string{"gluster", "--mode=script", "volume", "set", name}, strings.Fields(option)...)...)
+	}
+	c.on(hosts[0], "gluster", "--mode=script", "volume", "start", name)
+	client := hosts[len(hosts)-1]
+	c.on(client, "mkdir", "-p", "/mnt/"+name)
+	c.wait("mount", func() error { return c.try(client, "mount", "-t", "glusterfs", "localhost:/"+name, "/mnt/"+name) })
+	return bricks
+}
+
+// client is the host on which a volume is mounted: "p" stands for the primary's, "s" for the secondary's.
+func (c *cluster) client(side string) *lab.Host {
+	all := c.lab.Hosts()
+	if side == "s" {
+		return all[len(all)-1]
+	}
+	return all[len(all)-2]
 }
 
 func (c *cluster) brick(host string, n int) string {
@@ -167,10 +194,10 @@ func (c *cluster) on(host string, args ...string) string {
 	return string(out)
 }
 
-// sh runs a script on a host.
-func (c *cluster) sh(host, script string) string {
+// sh runs a script on the host that has a side's volume mounted.
+func (c *cluster) sh(side, script string) string {
 	c.t.Helper()
-	return c.on(host, "bash", "-euc", script)
+	return c.on(c.client(side).Name(), "bash", "-euc", script)
 }
 
 func (c *cluster) wait(what string, ready func() error) {
@@ -197,26 +224,55 @@ type running struct {
 	c    *cluster
 	cmd  *exec.Cmd
 	done chan error
+	mu   sync.Mutex
+	last worker.BrickReport
+}
+
+// state is the last report.
+func (r *running) state() worker.BrickReport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+// listen keeps the last report.
+func (r *running) listen(in io.Reader) {
+	lines := json.NewDecoder(in)
+	for {
+		var report worker.BrickReport
+		if lines.Decode(&report) != nil {
+			return
+		}
+		r.mu.Lock()
+		r.last = report
+		r.mu.Unlock()
+	}
 }
 
 // start runs the worker of a brick.
-func (c *cluster) start(n, subvolume, subvolumes int) *running {
+func (c *cluster) start(n, subvolume, subvolumes int, changes ...func(*assignment)) *running {
 	c.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	id := strings.ReplaceAll(strings.TrimSpace(c.sh("p", "sed -n s/^volume-id=//p /var/lib/glusterd/vols/vp/info")), "-", "")
+	host, path, _ := strings.Cut(c.bricks[n], ":")
 	a := assignment{
-		Volume: "vp", VolumeID: id, Path: c.brick("p", n), Subvolume: subvolume, Subvolumes: subvolumes, Secondary: "vs", Hosts: []string{"s"},
-		WorkDir: filepath.Join(c.lab.Host("p").Dir(), fmt.Sprintf("work%d", n)), Program: self, Debug: os.Getenv("GEOREP_TEST_DEBUG") != "",
+		Volume: "vp", VolumeID: c.volumeID("p", "vp"), Path: path, Subvolume: subvolume, Subvolumes: subvolumes, Secondary: "vs", SecondaryID: c.volumeID("s", "vs"),
+		Hosts: []string{"s"}, WorkDir: filepath.Join(c.lab.Host(host).Dir(), fmt.Sprintf("work%d", n)), Program: self, Debug: os.Getenv("GEOREP_TEST_DEBUG") != "",
+	}
+	for _, change := range changes {
+		change(&a)
+	}
+	if a.Replicas > 1 {
+		a.NodeID = strings.TrimSpace(c.on(host, "sed", "-n", "s/^UUID=//p", "/var/lib/glusterd/glusterd.info"))
 	}
 	text, err := json.Marshal(a)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	r := &running{c: c, done: make(chan error, 1)}
-	r.cmd = c.lab.Host("p").Command(context.Background(), self, string(text))
+	r.cmd = c.lab.Host(host).Command(context.Background(), self, string(text))
 	r.cmd.Env = append(r.cmd.Env, role+"=worker")
 	logs := c.lab.Dir()
 	if kept := os.Getenv("GEOREP_TEST_LOGS"); kept != "" {
@@ -226,13 +282,16 @@ func (c *cluster) start(n, subvolume, subvolumes int) *running {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	r.cmd.Stdout, r.cmd.Stderr = io.Discard, log
+	reports, out := io.Pipe()
+	r.cmd.Stdout, r.cmd.Stderr = out, log
+	go r.listen(reports)
 	if err := r.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
 	go func() {
 		r.done <- r.cmd.Wait()
 		_ = log.Close()
+		_ = out.Close()
 	}()
 	c.t.Cleanup(func() {
 		r.stop()
@@ -267,6 +326,11 @@ func (r *running) stop() {
 	r.cmd = nil
 }
 
+func (c *cluster) volumeID(side, volume string) string {
+	c.t.Helper()
+	return strings.ReplaceAll(strings.TrimSpace(c.sh(side, "sed -n s/^volume-id=//p /var/lib/glusterd/vols/"+volume+"/info")), "-", "")
+}
+
 // signal sends a signal to the worker.
 func (r *running) signal(s syscall.Signal) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -284,7 +348,7 @@ const logTail = 10_000
 
 // outside is the path of a host's mount for this process.
 func (c *cluster) outside(host string) string {
-	return fmt.Sprintf("/proc/%d/root%s", c.lab.Host(host).Pid(), c.mount(host))
+	return fmt.Sprintf("/proc/%d/root%s", c.client(host).Pid(), c.mount(host))
 }
 
 // gfids lists the identity of everything below a directory of a mounted volume.

@@ -39,8 +39,10 @@ func (a *Applier) make(ctx context.Context, r *wire.Request, at place) (change.R
 	if err != nil {
 		return change.Result{}, stale(err)
 	}
-	if res, err := a.otherNames(r, at); err != nil || res.Status != change.Applied {
-		return res, err
+	if made {
+		if res, err := a.otherNames(r, at); err != nil || res.Status != change.Applied {
+			return res, err
+		}
 	}
 	return change.Result{Status: change.Applied, Sec: o.ID, Created: made && o.Kind == change.Dir}, nil
 }
@@ -118,6 +120,13 @@ func (a *Applier) putExisting(r *wire.Request, at place, there *occupant) error 
 	}
 	if o.Kind == change.Dir {
 		_, err := a.bring(r, o.ID, at, at)
+		return err
+	}
+	if r.Op == change.Write || r.Over == o.ID { // it has the name already, or the worker is mistaken about its names
+		now, ok, err := a.look(at)
+		if err == nil && (!ok || !now.is(o.ID)) {
+			err = errStale
+		}
 		return err
 	}
 	sub := *r
@@ -209,7 +218,7 @@ func (a *Applier) adopt(ctx context.Context, r *wire.Request, at place) (change.
 	if err := a.setAttr(a.m.Object(o.ID), at.show, o, nil, true); err != nil {
 		return change.Result{}, stale(err)
 	}
-	return a.otherNames(r, at)
+	return applied(o.ID)
 }
 
 func (a *Applier) hash(ctx context.Context, r *wire.Request) (sum [16]byte, err error) {

@@ -68,6 +68,9 @@ func (a *Applier) receive(ctx context.Context, r *wire.Request, s wire.Stream, a
 	if err := a.setAttr(a.m.Object(r.Object.ID), at.show, &r.Object, nil, true); err != nil {
 		return change.Result{}, stale(err)
 	}
+	if !made {
+		return applied(r.Object.ID) // its other names show the same object
+	}
 	return a.otherNames(r, at)
 }
 

@@ -51,6 +51,8 @@ type Options struct {
 	Volume   Volume
 	// After is the time, in seconds of the brick's clock, of the last journal that is done with; 0: the brick is crawled.
 	After int64
+	// Anchor is Progress.Anchor of the worker that ended at After.
+	Anchor change.ID
 	// Compare asks for the brick to be compared with the index even though the journals since After are there.
 	Compare bool
 	// Trusted says that the index has all that the secondary has of this brick, so that what is not in it needs no drop.
@@ -165,6 +167,12 @@ func New(o Options) (*Source, error) {
 		past: Progress{Closed: o.After}, news: true, recent: newRecent(), history: o.After > 0,
 	}
 	s.began = time.Now().Unix()
+	if s.past.Anchor = o.Anchor; o.After == 0 {
+		if s.past.Anchor, err = changelog.Newest(t.root + "/" + changelog.Dir); err != nil {
+			return nil, fmt.Errorf("follow the brick %s: %w", o.Path, err)
+		}
+	}
+	s.acked.Anchor = o.Anchor
 	after := o.After
 	if after == 0 { // all is crawled: journals before this moment tell nothing more
 		after = s.began - crawlMargin

@@ -168,8 +168,26 @@ func (s *Source) known(ctx context.Context, b *Batch, at change.Place, r removal
 	kind := r.kind
 	if kind == 0 {
 		kind = change.File
+		if has, err := s.isDir(r.id); err != nil || has {
+			return false, err // it has one place, and has left this one
+		}
 	}
 	return true, s.o.Index.Assume(at, change.Entry{Object: change.Object{ID: r.id, Kind: kind}, Sec: r.id})
+}
+
+// isDir says whether the index, or the brick, has a directory of that identity.
+func (s *Source) isDir(id change.ID) (bool, error) {
+	names, err := s.o.Index.Names(id)
+	if err != nil {
+		return false, err
+	}
+	for _, at := range names {
+		if e, known, err := s.o.Index.Get(at); err != nil || known && e.Kind == change.Dir {
+			return err == nil, err
+		}
+	}
+	o, err := s.tree.readOnce(id)
+	return o.Kind == change.Dir, err
 }
 
 // idleEvery is how often it is said that all has been handed out while nothing happens.

@@ -34,38 +34,60 @@ func Find(dir string, id change.ID) (after int64, found bool, err error) {
 	if len(h.names) == 0 {
 		return 0, false, nil
 	}
-	if has, err := creates(dir+"/CHANGELOG", id); err != nil || has {
+	is := func(found change.ID) bool { return found == id }
+	if _, has, err := created(dir+"/CHANGELOG", is); err != nil || has {
 		return from(len(closed)), has, err
 	}
 	for i, f := range slices.Backward(closed) {
-		if has, err := creates(f.path, id); err != nil || has {
+		if _, has, err := created(f.path, is); err != nil || has {
 			return from(i), has, err
 		}
 	}
 	return 0, false, nil
 }
 
-// creates says whether a journal has the record of an object's creation.
-func creates(path string, id change.ID) (bool, error) {
+// newestIn is in how many journals Newest looks.
+const newestIn = 200
+
+// Newest gives the object whose creation was recorded last; zero if that was long ago.
+func Newest(dir string) (change.ID, error) {
+	closed, err := listClosed(dir, 0)
+	if err != nil {
+		return change.ID{}, fmt.Errorf("list the journals: %w", err)
+	}
+	any := func(change.ID) bool { return true }
+	if id, has, err := created(dir+"/CHANGELOG", any); err != nil || has {
+		return id, err
+	}
+	for _, f := range slices.Backward(closed[max(0, len(closed)-newestIn):]) {
+		if id, has, err := created(f.path, any); err != nil || has {
+			return id, err
+		}
+	}
+	return change.ID{}, nil
+}
+
+// created gives the last object that fits whose creation a journal records.
+func created(path string, fits func(change.ID) bool) (last change.ID, found bool, err error) {
 	j, err := openJournal(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return last, false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("open the journal: %w", err)
+		return last, false, fmt.Errorf("open the journal: %w", err)
 	}
 	defer j.file.Close()
 	for !j.done {
 		c, err := j.read(true)
 		if err != nil {
-			return false, err
+			return last, false, err
 		}
 		for i := range c.Records {
 			r := &c.Records[i]
-			if r.ID == id && (r.Fop == Create || r.Fop == Mkdir || r.Fop == Symlink) {
-				return true, nil
+			if (r.Fop == Create || r.Fop == Mkdir || r.Fop == Symlink) && r.Kind == Entry && fits(r.ID) {
+				last, found = r.ID, true
 			}
 		}
 	}
-	return false, nil
+	return last, found, nil
 }
