@@ -179,6 +179,9 @@ func (e *Engine) start(p *plan.Plan, seen []change.Observation) error {
 	if err := e.remindOf(p); err != nil {
 		return err
 	}
+	if err := e.forgetBelow(p.Drop); err != nil {
+		return err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.open++
@@ -193,6 +196,34 @@ func (e *Engine) start(p *plan.Plan, seen []change.Observation) error {
 	e.advance(b)
 	e.again(places(e.takeBehind())...)
 	return nil
+}
+
+// forgetBelow makes the store forget, durably, what directories are that are about to be removed, and what is in them: a removal may end
+// halfway, and the source may bring the directory back. Then it is something unknown that stands there, and is looked at.
+func (e *Engine) forgetBelow(drops []change.Declaration) error {
+	var effects []Effect
+	for i := range drops {
+		d := &drops[i]
+		if d.Object.Kind != change.Dir || d.Object.ID.IsUnknown() {
+			continue
+		}
+		entry, ok, err := e.o.Store.Get(d.At) // nothing else is under way
+		if err != nil {
+			return err
+		}
+		if ok && entry.ID == d.Object.ID {
+			tree := entry.ID
+			entry.ID = change.UnknownID(entry.Sec)
+			effects = append(effects, Effect{At: d.At, Entry: &entry, Tree: tree})
+		}
+	}
+	if len(effects) == 0 {
+		return nil
+	}
+	e.mu.Lock()
+	clear(e.dirs)
+	e.mu.Unlock()
+	return e.o.Store.Commit(nil, effects, "")
 }
 
 // remindOf notes durably which files' content is in doubt although size and times are equal: should they not be
