@@ -48,6 +48,7 @@ type Root struct {
 	copyPlain atomic.Bool // copy_file_range is refused
 	noListAt  atomic.Bool // listxattrat is refused
 	noClone   atomic.Bool // FICLONERANGE is refused
+	xattrs    atomic.Bool // attributes were listed: that there are none here is an error since
 }
 
 // filesystem tells one mounted file system from another.

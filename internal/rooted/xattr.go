@@ -157,11 +157,14 @@ func (x *xattrCalls) names() ([]string, error) {
 		buf = make([]byte, maxXattr)
 		n, err = x.list(buf)
 	}
-	if is(err, unix.ENOTSUP) {
+	if is(err, unix.ENOTSUP) && !x.root.xattrs.Load() {
 		return nil, nil
 	}
-	if err != nil || n == 0 {
+	if err != nil {
 		return nil, err
+	}
+	if !x.root.xattrs.Load() {
+		x.root.xattrs.Store(true)
 	}
 	var names []string
 	for rest := buf[:n]; len(rest) > 0; {
