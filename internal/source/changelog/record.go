@@ -83,7 +83,9 @@ type Parser struct {
 	started  bool
 	encoding int
 	minor    int
-	damaged  bool // the bytes at hand follow something that was not understood
+	damaged  bool // what was read last was not understood
+	// searching says that the beginning of the next record is not known.
+	searching bool
 	// Damage counts the stretches that could not be understood.
 	Damage int
 }
@@ -101,6 +103,18 @@ func (p *Parser) Parse(data []byte, final bool, each func(*Record) error) (int, 
 		used = n
 	}
 	for used < len(data) {
+		if p.searching {
+			skip := p.resync(data[used:])
+			switch {
+			case skip >= 0:
+				used += skip
+				p.searching = false
+			case final || p.encoding != textEncoding:
+				return len(data), nil
+			default:
+				return max(used, len(data)-recordHead+1), nil // the beginning of a record may be cut off at the end
+			}
+		}
 		var r Record
 		n, err := p.record(data[used:], &r)
 		switch {
@@ -110,19 +124,12 @@ func (p *Parser) Parse(data []byte, final bool, each func(*Record) error) (int, 
 			if err := each(&r); err != nil {
 				return used, err
 			}
-			continue
 		case errors.Is(err, errShort) && len(data)-used < MaxRecord && !final:
 			return used, nil
+		default:
+			p.lost()
+			used++
 		}
-		p.lost()
-		skip := p.resync(data[used+1:])
-		if skip < 0 {
-			if final {
-				return len(data), nil
-			}
-			return max(used, len(data)-recordHead), nil // the beginning of a record may be cut off at the end
-		}
-		used += 1 + skip
 	}
 	return used, nil
 }
@@ -132,6 +139,7 @@ func (p *Parser) lost() {
 		p.Damage++
 		p.damaged = true
 	}
+	p.searching = true
 }
 
 // header reads the first line; 0 bytes without an error mean that it is not complete.

@@ -264,11 +264,14 @@ func (s *Stream) closeLive(c *Chunk) error {
 		return err
 	}
 	if at == 0 { // overwritten by another of the same second, or without records and so removed
-		until, _, err := s.htime.advance()
+		until, gap, err := s.htime.advance()
 		if err != nil {
 			return err
 		}
 		at = max(until, s.after)
+		if gap != "" {
+			s.gap = gap
+		}
 	}
 	if err := s.refresh(); err != nil {
 		return err
