@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
+	"time"
 
 	"georep/internal/apply/bygfid"
 	"georep/internal/gluster"
@@ -25,6 +26,7 @@ type Volume struct {
 	Gluster   string // the program gluster, by which an account besides root asks for the mount; "": it is looked for
 	Version   string // of this program, for people
 	Report    func(error)
+	Silence   time.Duration // how long the worker may say nothing; 0: 60 s
 }
 
 // RunVolume mounts a volume, carries out the requests that come on in, and answers on out, until in ends or ctx does.
@@ -59,7 +61,7 @@ func RunVolume(ctx context.Context, in io.Reader, out io.Writer, v Volume) error
 			quit(err)
 		}
 	})
-	err = wire.Serve(life, streams, wire.ServerOptions{Version: v.Version, Workers: min(32, max(16, 4*runtime.GOMAXPROCS(0)))}, h)
+	err = wire.Serve(life, streams, wire.ServerOptions{Version: v.Version, Silence: v.Silence, Workers: min(32, max(16, 4*runtime.GOMAXPROCS(0)))}, h)
 	if ctx.Err() != nil {
 		err = nil // we were asked to end
 	}

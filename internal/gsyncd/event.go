@@ -20,7 +20,7 @@ const eventPort = 55555
 
 // send sends one datagram to the event daemon of this host.
 func send(text string) {
-	conn, err := net.Dial("udp", net.JoinHostPort("localhost", strconv.Itoa(configuredEventPort())))
+	conn, err := net.Dial("udp", net.JoinHostPort("127.0.0.1", strconv.Itoa(configuredEventPort())))
 	if err != nil {
 		return
 	}

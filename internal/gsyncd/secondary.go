@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"georep/internal/agent"
 	"georep/internal/divert"
@@ -49,6 +51,7 @@ func (p *Program) serve(ctx context.Context, args []string) error {
 	node, brick := f.String("primary-node", "", ""), f.String("primary-brick", "", "")
 	level, mountLevel := f.String("secondary-log-level", "INFO", ""), f.String("secondary-gluster-log-level", "INFO", "")
 	commands := f.String("secondary-gluster-command-dir", "/usr/sbin", "")
+	silence := f.Int("secondary-timeout", 120, "")
 	f.ParseErrorsAllowlist.UnknownFlags = true // those of a newer worker
 	if err := parse(f, args, 2); err != nil {
 		return err
@@ -63,12 +66,21 @@ func (p *Program) serve(ctx context.Context, args []string) error {
 	err = p.Volume(ctx, p.In, p.Out, agent.Volume{
 		Name: s.Secondary.Volume, LogFile: mountLog(s, log), LogLevel: *mountLevel, Version: p.Version,
 		GlusterFS: filepath.Join(*commands, "glusterfs"), Gluster: filepath.Join(*commands, "gluster"),
-		Report: func(err error) { log.Warn("an entry could not be applied", "error", err) },
+		Silence: silenceOf(*silence),
+		Report:  func(err error) { log.Warn("an entry could not be applied", "error", err) },
 	})
 	if err != nil {
 		log.Error("the connection ends", "reason", err)
 	}
 	return err
+}
+
+// silenceOf is how long a worker may say nothing; 0 seconds stand for as long as it likes.
+func silenceOf(seconds int) time.Duration {
+	if seconds <= 0 {
+		return math.MaxInt64 / 2
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // mountLog is the log of the mount. glusterd lets an account besides root mount only with one in a certain directory.

@@ -19,6 +19,7 @@ type link struct {
 	group   sync.WaitGroup
 	written chan struct{} // closed when the writer has ended
 	silence atomic.Int32  // heartbeats since something was read
+	patient int32         // how many of them may be missed; 0: silenceLimit
 }
 
 func (l *link) fail(err error) { l.cancel(err) }
@@ -69,11 +70,19 @@ func (l *link) beat() error {
 		case <-l.ctx.Done():
 			return context.Cause(l.ctx)
 		}
-		if l.silence.Add(1) > silenceLimit {
+		if l.silence.Add(1) > l.patience() {
 			return ErrSilent
 		}
 		l.out.heartbeat()
 	}
+}
+
+// patience is how many heartbeats of the other side may be missed.
+func (l *link) patience() int32 {
+	if l.patient == 0 {
+		return silenceLimit
+	}
+	return l.patient
 }
 
 // read hands every message to handle until an error, io.EOF included, which ends the link.

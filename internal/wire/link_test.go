@@ -190,3 +190,32 @@ func TestEndOfTheAgentIsSaid(t *testing.T) {
 		t.Errorf("the server ended with %v", err)
 	}
 }
+
+func TestAgentIsAsPatientAsItIsTold(t *testing.T) {
+	for silence, want := range map[time.Duration]time.Duration{0: time.Minute, 15 * time.Second: 20 * time.Second, 20 * time.Minute: 20 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := inMemory()
+			served := make(chan error, 1)
+			go func() { served <- Serve(context.Background(), b, ServerOptions{Silence: silence}, newMemory()) }()
+			greeting := Greeting{Protocol: Protocol, Oldest: Oldest, Version: "test"}
+			line, err := greeting.line()
+			if err != nil {
+				t.Fatal(err)
+			}
+			drained := make(chan struct{})
+			go func() { defer close(drained); _, _ = io.Copy(io.Discard, a) }()
+			if _, err := io.WriteString(a, line); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			if err := <-served; !errors.Is(err, ErrSilent) {
+				t.Errorf("with a patience of %v it ended with %v", silence, err)
+			}
+			if d := time.Since(start); d < want || d > want+15*time.Second {
+				t.Errorf("with a patience of %v it ended after %v", silence, d)
+			}
+			a.Close()
+			<-drained
+		})
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,8 @@ type ServerOptions struct {
 	Version  string
 	Workers  int      // requests that Apply carries out at once; 0: 16
 	Features []string // named in the greeting besides the protocol's own
+	// Silence is how long the worker may say nothing, as when it is frozen, rounded up to whole heartbeats, at least two; 0: 60 s.
+	Silence time.Duration
 	// Started, if given, is told of the worker's greeting before the first request, with the session's options. An error ends
 	// the connection and is shown to the worker.
 	Started func(Greeting) error
@@ -84,6 +87,9 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, o ServerOptions, h Handle
 		contents: sync.Pool{New: func() any { return new([]byte) }},
 	}
 	s.stream = rw
+	if o.Silence > 0 {
+		s.patient = int32(min(max((o.Silence-1)/heartbeatEvery+1, 2), math.MaxInt32-1))
+	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer s.cancel(nil)
 	peer, rest, err := s.greet(o)

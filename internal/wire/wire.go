@@ -69,8 +69,8 @@ const (
 var (
 	// ErrClosed means that the connection was closed on this side.
 	ErrClosed = errors.New("the connection is closed")
-	// ErrSilent means that nothing was heard from the other side for a minute.
-	ErrSilent = errors.New("nothing was heard from the other side for 60 seconds: the connection is taken for dead")
+	// ErrSilent means that nothing was heard from the other side for a minute, or what ServerOptions say.
+	ErrSilent = errors.New("nothing was heard from the other side for too long: the connection is taken for dead")
 	// ErrStale means that a directory is not the object that it was expected to be.
 	ErrStale = errors.New("the directory is not the expected object")
 	// ErrAborted means that the sender gave up a content stream, for example because the file changed while it was read.

@@ -351,3 +351,23 @@ func TestBehaviour45To47Delete(t *testing.T) {
 	}
 	s.geo(t, "create", "push-pem", "force")
 }
+
+func TestBehaviour41And80LongPause(t *testing.T) {
+	s := clusters(t)
+	s.started(t)
+	s.geo(t, "config", "secondary-timeout", "10")
+	defer s.geo(t, "config", "!secondary-timeout")
+	s.active(t)
+	agents := func() string { return s.sh(t, "snode1", "pgrep -f 'gsyncd.*[p]air pvol' || :") }
+	if agents() == "" {
+		t.Error("no agent is at work")
+	}
+	s.geo(t, "pause")
+	s.eventually(t, "the agents end, and their mounts with them", 60*time.Second, func() bool {
+		return agents()+s.sh(t, "snode1", "pgrep -f 'aux-[g]fid-mount.*volfile-id=svol' || :") == ""
+	})
+	s.write(t, "in-a-long-pause")
+	s.geo(t, "resume")
+	s.active(t)
+	s.arrives(t, "in-a-long-pause")
+}

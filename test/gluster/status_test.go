@@ -1,8 +1,10 @@
 package gluster
 
 import (
+	"context"
 	"encoding/xml"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -204,4 +206,37 @@ func TestBehaviour74ManyRestarts(t *testing.T) {
 		counts := strings.Fields(out)
 		return counts[0] == "0" && counts[1] == counts[2]
 	})
+}
+
+// TestBehaviour72Events listens where Gluster's event daemon would.
+func TestBehaviour72Events(t *testing.T) {
+	s := clusters(t)
+	s.stopped(t)
+	file := s.Host("pnode1").Dir() + "/events"
+	ctx, cancel := context.WithCancel(s.ctx)
+	listener := s.Host("pnode1").Command(ctx, "perl", "-MIO::Socket::INET", "-e",
+		`my $s = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 55555, Proto => "udp") or die; open F, ">", $ARGV[0] or die; F->autoflush; while (defined $s->recv(my $m, 4096)) { print F "$m\n" }`, file)
+	if err := listener.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cancel(); _ = listener.Wait() }()
+	s.eventually(t, "somebody listens", 10*time.Second, func() bool { _, err := s.Host("pnode1").Run(s.ctx, "test", "-e", file); return err == nil })
+	events := func(kind string) string { return s.sh(t, "pnode1", "grep ' "+kind+" ' "+file+" || :") }
+	s.geo(t, "start")
+	s.active(t)
+	s.eventually(t, "a worker says what it is", 30*time.Second, func() bool { return events("93")+events("94") != "" })
+	s.sh(t, "pnode1", "pkill -9 -f 'gsyncd [w]orker'")
+	s.eventually(t, "the monitor says that it failed", 3*time.Second, func() bool { return events("91") != "" })
+	form := `^[0-9]+ 91 primary_volume=pvol;primary_node=pnode1;primary_node_id=[0-9a-f-]{36};secondary_host=snode1;secondary_volume=svol;current_secondary_host=[^;]*;brick_path=/[^;]*$`
+	for line := range strings.Lines(events("91")) {
+		if !regexp.MustCompile(form).MatchString(strings.TrimSpace(line)) {
+			t.Errorf("the event %q", line)
+		}
+	}
+	form = `^[0-9]+ 9[34] primary_volume=pvol;primary_node=pnode1;primary_node_id=[0-9a-f-]{36};secondary_host=snode1;secondary_volume=svol;brick_path=/[^;]*$`
+	for line := range strings.Lines(events("93") + events("94")) {
+		if !regexp.MustCompile(form).MatchString(strings.TrimSpace(line)) {
+			t.Errorf("the event %q", line)
+		}
+	}
 }
