@@ -119,19 +119,19 @@ func TestBehaviour58And59And63Rows(t *testing.T) {
 	r := newReporter(s, workerFlags{brick: "/b1", feedback: -1}, newLogger(&strings.Builder{}, "test", "INFO"))
 	at := time.Date(2026, 11, 20, 23, 18, 34, 0, time.UTC)
 	state := worker.BrickInitializing
-	r.report(worker.BrickReport{State: worker.BrickActive, Crawl: status.CrawlChangelog, Host: "cs2", Synced: at, Snapshot: status.Snapshot{BacklogEntries: 7, Failing: 3}})
+	r.report(worker.BrickReport{State: worker.BrickActive, Crawl: status.CrawlChangelog, Host: "cs2", Synced: at, Entries: 7, Data: 5, Metadata: 2, Snapshot: status.Snapshot{Failing: 3}})
 	r.write(&state)
 	got := w.status("/b1")
 	for name, want := range map[string]string{
 		"worker_status": "Active", "secondary_node": "cs2", "crawl_status": "Changelog Crawl", "last_synced": at.Local().Format(time.DateTime),
-		"last_synced_utc": "2026-11-20 23:18:34", "entry": "7", "data": "0", "meta": "0", "failures": "3", "checkpoint_completed": "N/A",
+		"last_synced_utc": "2026-11-20 23:18:34", "entry": "7", "data": "5", "meta": "2", "failures": "3", "checkpoint_completed": "N/A",
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %q, want %q", name, got[name], want)
 		}
 	}
 	// A time never goes back, and what waits is not forgotten by a new worker.
-	r.report(worker.BrickReport{State: worker.BrickPassive, Host: "cs1", Synced: at.Add(-time.Hour), Snapshot: status.Snapshot{BacklogEntries: -1, Failing: 3}})
+	r.report(worker.BrickReport{State: worker.BrickPassive, Host: "cs1", Synced: at.Add(-time.Hour), Entries: -1, Snapshot: status.Snapshot{Failing: 3}})
 	r.write(&state)
 	got = w.status("/b1")
 	for _, name := range statusNames {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -166,8 +167,11 @@ func (r *reporter) write(before *worker.BrickState) {
 func (r *reporter) fill(b *session.Brick, now worker.BrickReport) {
 	b.WorkerStatus = string(now.State)
 	b.SecondaryNode, b.CrawlStatus = "N/A", "N/A"
-	if now.Host != "" {
+	switch {
+	case now.Host != "":
 		b.SecondaryNode = now.Host
+	case now.State == worker.BrickPassive:
+		b.SecondaryNode, _, _ = strings.Cut(r.w.remote, ",") // where it would connect
 	}
 	if now.Crawl != "" {
 		b.CrawlStatus = string(now.Crawl)
@@ -176,7 +180,6 @@ func (r *reporter) fill(b *session.Brick, now worker.BrickReport) {
 		b.LastSynced = max(b.LastSynced, now.Synced.Unix())
 		b.LastSyncedEntry = b.LastSynced
 	}
-	// The engine counts objects: what of one is pending, a name, content or attributes, it does not tell apart.
-	b.Entry, b.Data, b.Meta = max(now.Snapshot.BacklogEntries, 0), 0, 0
+	b.Entry, b.Data, b.Meta = max(now.Entries, 0), max(now.Data, 0), max(now.Metadata, 0)
 	b.Failures = int64(now.Snapshot.Failing)
 }

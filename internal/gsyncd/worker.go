@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -65,6 +66,9 @@ func (p *Program) runWorker(ctx context.Context, s *session.Session, w workerFla
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(b.LockDir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of locks: %w", err)
+	}
 	ctx, stop := p.untilTerminated(ctx)
 	defer stop()
 	r := newReporter(s, w, log)
@@ -93,7 +97,7 @@ func (p *Program) brickOf(s *session.Session, w workerFlags, log *slog.Logger) (
 		Volume: s.Primary, VolumeID: volume, Path: w.brick, NodeID: w.nodeID, Subvolume: w.subvolume, Subvolumes: w.subvolumes, Replicas: w.replicas,
 		Indirect: w.noContent, SecondaryVolume: s.Secondary.Volume, SecondaryID: secondary, User: s.Secondary.User,
 		Hosts: strings.Split(w.remote, ","), Port: c.Int("ssh-port"), SSH: sshCommand(s), KeepGroup: true,
-		WorkDir: s.WorkerDir(w.brick),
+		WorkDir: s.WorkerDir(w.brick), LockDir: filepath.Join(s.Path("gluster-rundir"), "georep-locks"),
 		LogFile: s.Path("gluster-log-file"), LogLevel: c.Get("gluster-log-level"), GlusterFS: filepath.Join(c.Get("gluster-command-dir"), "glusterfs"),
 		SyncJobs: c.Int("sync-jobs"), IgnoreDelete: c.Bool("ignore-deletes"), Version: p.Version, Log: log,
 		Command: func(host string) []string { return remoteCommand(s, w, host) },

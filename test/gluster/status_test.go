@@ -240,3 +240,47 @@ func TestBehaviour72Events(t *testing.T) {
 		}
 	}
 }
+
+func TestBehaviour69Takeover(t *testing.T) {
+	s := clusters(t)
+	s.active(t)
+	one := func() string {
+		var active []string
+		for node, row := range s.rows(t) {
+			if row["STATUS"] == "Active" {
+				active = append(active, node)
+			}
+		}
+		if len(active) != 1 {
+			return ""
+		}
+		return active[0]
+	}
+	s.eventually(t, "exactly one of the pair is Active", 40*time.Second, func() bool { return one() != "" && s.count(t, "Passive") == 1 })
+	for node, row := range s.rows(t) {
+		if row["SECONDARY NODE"] == "" || row["STATUS"] == "Passive" && row["LAST_SYNCED"] != "N/A" {
+			t.Errorf("the row of %s is %v", node, row)
+		}
+	}
+	// glusterd and gluster are asked on pnode1, so the power of pnode2 goes.
+	if one() == "pnode1" {
+		s.sh(t, "pnode1", "pkill -9 -f 'glusterfsd.*--brick-name .*[p]vol'")
+		s.eventually(t, "pnode2 takes over", 60*time.Second, func() bool { return s.rows(t)["pnode2"]["STATUS"] == "Active" })
+		s.write(t, "after-a-takeover")
+		s.arrives(t, "after-a-takeover")
+		s.on(t, "pnode1", "gluster", "--mode=script", "volume", "start", primary, "force")
+	}
+	if err := s.Host("pnode2").Kill(); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(t, "pnode1 is Active alone", 60*time.Second, func() bool { return s.rows(t)["pnode1"]["STATUS"] == "Active" })
+	s.write(t, "after-the-power-failed")
+	s.arrives(t, "after-the-power-failed")
+	if err := s.Host("pnode2").Boot(s.ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(t, "pnode2 is back, and one of the pair is Active", 90*time.Second, func() bool {
+		out, err := s.Host("pnode1").Gluster(s.ctx, "peer", "status")
+		return err == nil && strings.Count(out, "(Connected)") == 2 && one() != "" && s.count(t, "Passive") == 1
+	})
+}
