@@ -81,15 +81,37 @@ type cursor struct {
 	left   []byte // of the block, behind the current entry
 	key    []byte
 	value  []byte
+	at     bool  // it stands at an entry, not at the end
 	err    error // a damaged block; the cursor then stands at the end
+
+	// sought is a key for which seek came to where the cursor stands; empty when there is none. What lies between is not in the bucket, as
+	// is asked again and again while a directory is new.
+	sought []byte
 }
 
 func newCursor(b *bbolt.Bucket) *cursor {
-	return &cursor{blocks: b.Cursor(), key: make([]byte, 0, longestKey)}
+	return &cursor{blocks: b.Cursor(), key: make([]byte, 0, longestKey), sought: make([]byte, 0, longestKey)}
 }
 
 // seek goes to the first entry whose key is not before the given one; key is nil at the end.
 func (c *cursor) seek(key []byte) (k, v []byte) {
+	if len(c.sought) > 0 && bytes.Compare(c.sought, key) <= 0 {
+		switch {
+		case !c.at:
+			return nil, nil
+		case bytes.Compare(key, c.key) <= 0:
+			return c.key, c.value
+		}
+	}
+	if k, v = c.find(key); c.err == nil {
+		c.sought = append(c.sought[:0], key...)
+	}
+	return k, v
+}
+
+// find is seek without regard to where the cursor stands.
+func (c *cursor) find(key []byte) (k, v []byte) {
+	c.sought, c.at = c.sought[:0], false
 	start, block := c.blocks.Seek(key)
 	if !bytes.Equal(start, key) {
 		if earlier, data := c.blocks.Prev(); earlier != nil {
@@ -125,6 +147,7 @@ func (c *cursor) enter(start, block []byte) bool {
 
 // next goes to the next entry.
 func (c *cursor) next() (k, v []byte) {
+	c.sought, c.at = c.sought[:0], false
 	if c.err != nil {
 		return nil, nil
 	}
@@ -136,5 +159,6 @@ func (c *cursor) next() (k, v []byte) {
 		c.err, c.left = ErrCorrupt, nil
 		return nil, nil
 	}
+	c.at = true
 	return c.key, c.value
 }

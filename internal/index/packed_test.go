@@ -132,16 +132,17 @@ func TestPackedBucketEqualsMap(t *testing.T) {
 	})
 }
 
-// seekAll seeks keys that are there and keys that are not.
+// seekAll seeks keys that are there and keys that are not, from wherever the cursor stands.
 func (p *packedBucket) seekAll(r *rapid.T, want map[string]string) {
 	keys := slices.Sorted(maps.Keys(want))
 	if err := p.db.View(func(tx *bbolt.Tx) error {
 		c := newCursor(tx.Bucket(bucketTree))
-		for range 20 {
+		for range 40 {
 			key := drawKey(r)
+			steps := rapid.IntRange(0, 3).Draw(r, "steps") // after the seek
 			at, _ := slices.BinarySearch(keys, string(key))
 			k, v := c.seek(key)
-			for range 3 {
+			for step := 0; ; step++ {
 				if at == len(keys) {
 					if k != nil {
 						return fmt.Errorf("seek %q gives %q behind the end", key, k)
@@ -150,6 +151,9 @@ func (p *packedBucket) seekAll(r *rapid.T, want map[string]string) {
 				}
 				if string(k) != keys[at] || string(v) != want[keys[at]] {
 					return fmt.Errorf("seek %q gives %q, want %q", key, k, keys[at])
+				}
+				if step == steps {
+					break
 				}
 				k, v = c.next()
 				at++

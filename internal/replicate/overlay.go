@@ -1,7 +1,8 @@
 package replicate
 
 import (
-	"sort"
+	"slices"
+	"strings"
 
 	"georep/internal/change"
 )
@@ -10,7 +11,13 @@ import (
 type overlay struct {
 	store  Store
 	places map[change.Place]laid
-	names  map[change.ID]map[change.Place]bool
+	names  map[change.ID]naming
+}
+
+// naming are the places of an object. Nearly all objects have one.
+type naming struct {
+	one  change.Place
+	more map[change.Place]bool // nil: there is one; else all
 }
 
 type laid struct {
@@ -19,7 +26,7 @@ type laid struct {
 }
 
 func newOverlay(s Store) *overlay {
-	return &overlay{store: s, places: map[change.Place]laid{}, names: map[change.ID]map[change.Place]bool{}}
+	return &overlay{store: s, places: map[change.Place]laid{}, names: map[change.ID]naming{}}
 }
 
 func (o *overlay) put(gen uint64, f Effect) {
@@ -28,18 +35,29 @@ func (o *overlay) put(gen uint64, f Effect) {
 	}
 	o.places[f.At] = laid{f.Entry, gen}
 	if f.Entry != nil && !f.Entry.ID.IsZero() {
-		m := o.names[f.Entry.ID]
-		if m == nil {
-			m = map[change.Place]bool{}
-			o.names[f.Entry.ID] = m
-		}
-		m[f.At] = true
+		o.name(f.Entry.ID, f.At)
+	}
+}
+
+func (o *overlay) name(id change.ID, at change.Place) {
+	n, ok := o.names[id]
+	switch {
+	case !ok:
+		o.names[id] = naming{one: at}
+	case n.more != nil:
+		n.more[at] = true
+	case n.one != at:
+		o.names[id] = naming{more: map[change.Place]bool{n.one: true, at: true}}
 	}
 }
 
 func (o *overlay) unname(id change.ID, at change.Place) {
-	delete(o.names[id], at)
-	if len(o.names[id]) == 0 {
+	n, ok := o.names[id]
+	if !ok || n.more == nil && n.one != at {
+		return
+	}
+	delete(n.more, at)
+	if len(n.more) == 0 {
 		delete(o.names, id)
 	}
 }
@@ -83,11 +101,16 @@ func (o *overlay) Names(id change.ID) ([]change.Place, error) {
 		}
 	}
 	n := len(out)
-	for at := range o.names[id] {
-		out = append(out, at)
+	switch laid, ok := o.names[id]; {
+	case !ok:
+	case laid.more == nil:
+		out = append(out, laid.one)
+	default:
+		for at := range laid.more {
+			out = append(out, at)
+		}
 	}
-	added := out[n:]
-	sort.Slice(added, func(i, j int) bool { return added[i].Name < added[j].Name })
+	slices.SortFunc(out[n:], func(a, b change.Place) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 
