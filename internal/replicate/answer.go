@@ -66,6 +66,9 @@ func (e *Engine) failed(t *task, f status.Failure) error {
 	defer e.release()
 	at, listed := onLedger(&t.d)
 	f.Path = e.pathOf(at)
+	if f.Side == status.Destination {
+		e.half(t)
+	}
 	var again []change.Place
 	for _, n := range e.conclude(t, true) {
 		if listed && n.d.Observed() == at {
@@ -127,36 +130,6 @@ func places(ts []*task) []change.Place {
 		out[i] = t.d.Observed()
 	}
 	return out
-}
-
-// doubt makes the store remember what only this task knew: that the times of a directory, which its entries have changed,
-// are wrong, or that the content of a file with equal size and times may be. Called with mu held.
-func (e *Engine) doubt(t *task) {
-	times, content := t.d.Op == change.Times, t.d.Op == change.Write && t.d.Checksum
-	if !times && !content {
-		return // the store differs from the source until it is done
-	}
-	places, err := append([]change.Place{t.d.At}, t.d.Names...), error(nil)
-	if times { // the directory need not be where this batch was to bring it
-		if places, err = e.over.Names(t.d.Object.ID); err != nil {
-			return // a broken store ends the loop elsewhere
-		}
-	}
-	for _, at := range places {
-		entry, ok, err := e.over.Get(at)
-		if err != nil || !ok {
-			continue // what is not there will be made whole
-		}
-		switch {
-		case times && entry.Kind == change.Dir:
-			entry.Mtime = change.Time{}
-		case content && entry.Kind == change.File:
-			entry.Racy = true
-		default:
-			continue
-		}
-		e.lay(t.b, Effect{At: at, Entry: &entry})
-	}
 }
 
 // pathOf names a place for a person. Called with mu held.

@@ -241,7 +241,10 @@ func (a *Applier) adoptFile(ctx context.Context, r *wire.Request, at place) (cha
 		case err != nil:
 			return change.Result{}, err
 		case equal && o.Nlink == a.namesOf(r, o.ID):
-			return setAttr(r, at, o.ID)
+			if res, err := setAttr(r, at, o.ID); err != nil {
+				return res, err
+			}
+			return a.otherNames(r, at, o.ID, func(now *change.Object) bool { return givenUp(r, now) })
 		case equal:
 			return a.separate(ctx, r, at, &o)
 		}

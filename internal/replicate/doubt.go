@@ -1,0 +1,54 @@
+package replicate
+
+import "georep/internal/change"
+
+// doubt makes the store remember what only this task knew: that the times of a directory, which its entries have changed,
+// are wrong, or that the content of a file with equal size and times may be. Called with mu held.
+func (e *Engine) doubt(t *task) {
+	times, content := t.d.Op == change.Times, t.d.Op == change.Write && t.d.Checksum
+	if !times && !content {
+		return // the store differs from the source until it is done
+	}
+	places, err := append([]change.Place{t.d.At}, t.d.Names...), error(nil)
+	if times { // the directory need not be where this batch was to bring it
+		if places, err = e.over.Names(t.d.Object.ID); err != nil {
+			return // a broken store ends the loop elsewhere
+		}
+	}
+	for _, at := range places {
+		entry, ok, err := e.over.Get(at)
+		if err != nil || !ok {
+			continue // what is not there will be made whole
+		}
+		switch {
+		case times && entry.Kind == change.Dir:
+			entry.Mtime = change.Time{}
+		case content && entry.Kind == change.File:
+			entry.Racy = true
+		default:
+			continue
+		}
+		e.lay(t.b, Effect{At: at, Entry: &entry})
+	}
+}
+
+// half makes the store doubt the attributes of an object, and the content of a file, of which a declaration that failed may have brought
+// some over: should the source go back to what the store says, nothing else would tell. Called with mu held.
+func (e *Engine) half(t *task) {
+	if t.d.Op != change.Set && t.d.Op != change.Write {
+		return
+	}
+	places, err := e.over.Names(t.d.Object.ID)
+	if err != nil {
+		return // a broken store ends the loop elsewhere
+	}
+	for _, at := range places {
+		entry, ok, err := e.over.Get(at)
+		if err != nil || !ok {
+			continue
+		}
+		entry.UID = ownerUnset
+		entry.Racy = entry.Racy || t.d.Op == change.Write && entry.Kind == change.File
+		e.lay(t.b, Effect{At: at, Entry: &entry})
+	}
+}
