@@ -152,15 +152,21 @@ func (a *Applier) drop(ctx context.Context, r *wire.Request, at place) (change.R
 		a.dirs.forget(o.ID)
 	}
 	if is(err, syscall.ENOENT) { // it left by itself, or so it is said
-		_, ok, err = at.stat()
-		if ok && err == nil {
-			err = &apply.Refusal{Errno: syscall.ESTALE, Detail: "it is listed, but when it is to be removed the file system says that it is not there"}
-		}
+		err = stillThere(at)
 	}
 	if err != nil {
 		return change.Result{}, err
 	}
 	return applied(change.ID{})
+}
+
+// stillThere gives an error if something is at a place that has left.
+func stillThere(at place) error {
+	_, ok, err := at.stat()
+	if ok && err == nil {
+		err = &apply.Refusal{Errno: syscall.ESTALE, Detail: "it is listed, but when it is to be removed the file system says that it is not there"}
+	}
+	return err
 }
 
 func (a *Applier) dropTree(ctx context.Context, at place, o *change.Object) (change.Result, error) {
@@ -171,6 +177,9 @@ func (a *Applier) dropTree(ctx context.Context, at place, o *change.Object) (cha
 		}
 	})
 	a.dirs.forget(o.ID)
+	if err == nil {
+		err = stillThere(at)
+	}
 	if err == nil {
 		return applied(change.ID{})
 	}
