@@ -144,7 +144,6 @@ func (e *nodeElector) Close() error { return e.release() }
 // lockElector takes who has the lock on the shared volume, which workers of the reference take as well.
 type lockElector struct {
 	file *os.File
-	held bool
 }
 
 func newLockElector(b *Brick) (*lockElector, error) {

@@ -44,10 +44,6 @@ func (a *Applier) Bind(ctx context.Context, session string, _ bool) (wire.BindRe
 	if !ok || volume == "" || part == "" || len(session) > 100 || strings.ContainsFunc(session, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
 		return res, apply.Refuse("%q cannot be the name of a session", session)
 	}
-	mark, marked, err := a.rootValue(a.rootKey(markKey + session))
-	if err != nil {
-		return res, fmt.Errorf("read the mark of the volume: %w", err)
-	}
 	_, fresh, err := a.rootValue(a.rootKey(freshKey + volume))
 	if err != nil {
 		return res, fmt.Errorf("read the mark of the volume: %w", err)
@@ -65,7 +61,8 @@ func (a *Applier) Bind(ctx context.Context, session string, _ bool) (wire.BindRe
 	if err := a.takeOver(ctx, session); err != nil {
 		return res, fmt.Errorf("take the volume over: %w", err)
 	}
-	if mark, marked, err = a.rootValue(a.rootKey(markKey + session)); err != nil { // the other may have gone on until now
+	mark, marked, err := a.rootValue(a.rootKey(markKey + session)) // the other may have gone on until now
+	if err != nil {
 		return res, fmt.Errorf("read the mark of the volume: %w", err)
 	}
 	res.Bound, res.Mark = true, mark
