@@ -12,26 +12,6 @@ import (
 	"georep/internal/status"
 )
 
-// settled is how long after its last change a file is read at the earliest. File systems stamp changes with the kernel's tick,
-// 10 ms at the most: a change after the reading then has another ctime, so that an equal one proves equal content.
-const settled = 12 * time.Millisecond
-
-// settle waits until a file was left alone for long enough. Where its ctime lies in the future nothing proves anything: see entryOf.
-func settle(ctx context.Context, ctime change.Time) error {
-	wait := settled - time.Since(ctime.Std())
-	if wait <= 0 || wait > settled {
-		return nil
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // end takes the answer to a task.
 func (e *Engine) end(t *task, res change.Result) error {
 	e.trace(t, res)
@@ -338,6 +318,7 @@ func (e *Engine) record(t *task, res change.Result) error {
 	switch d.Op {
 	case change.Make, change.Adopt:
 		f := Effect{At: d.At, Entry: entryOf(d.Object, res.Sec)}
+		f.Entry.Racy = f.Entry.Racy || t.young
 		if d.Object.Kind == change.Dir && !res.Created && !(d.At.IsRoot() && e.o.Fresh) {
 			e.suspect[d.Object.ID] = true // it was there: what is in it is not known
 			f.Doubt = d.Object.ID
@@ -346,6 +327,7 @@ func (e *Engine) record(t *task, res change.Result) error {
 		e.lay(t.b, f)
 	case change.Write:
 		entry := entryOf(d.Object, res.Sec)
+		entry.Racy = entry.Racy || t.young
 		for _, at := range append([]change.Place{d.At}, d.Names...) {
 			e.lay(t.b, Effect{At: at, Entry: entry})
 		}

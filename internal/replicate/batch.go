@@ -21,6 +21,7 @@ type task struct {
 	compare bool
 	flowed  int64 // bytes of its content that were brought over
 	inline  bool  // its content travels within its request
+	young   bool  // its content was read so soon after its last change that an equal ctime does not prove equal content
 
 	detached *detached // it has ended for its batch, while its content goes on
 	parked   bool      // its content has arrived and waited for a claim, while another goroutine streamed in its place

@@ -1,6 +1,37 @@
 package replicate
 
-import "georep/internal/change"
+import (
+	"context"
+	"time"
+
+	"georep/internal/change"
+)
+
+// settled is how long after its last change a file is read at the earliest. File systems stamp changes with the kernel's tick,
+// 10 ms at the most: a change after the reading then has another ctime, so that an equal one proves equal content.
+const settled = 12 * time.Millisecond
+
+// coarse is the longest step, and something for the tick, in which file systems stamp changes that do not know parts of a second. What was read
+// sooner after its last change may have changed again without another ctime: it is compared again.
+const coarse = 2*time.Second + settled
+
+// settle waits until a file was left alone for long enough. Where its ctime lies in the future nothing proves anything: see entryOf.
+func settle(ctx context.Context, t *task) error {
+	ctime := t.d.Object.Ctime
+	t.young = ctime.Nsec == 0 && time.Since(ctime.Std()) < coarse
+	wait := settled - time.Since(ctime.Std())
+	if wait <= 0 || wait > settled {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
 
 // doubt makes the store remember what only this task knew: that the times of a directory, which its entries have changed,
 // are wrong, or that the content of a file with equal size and times may be. Called with mu held.

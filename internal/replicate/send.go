@@ -232,7 +232,7 @@ func (e *Engine) do(ctx context.Context, t *task, r *wire.Request, p Peer) error
 
 // sendInline reads a small file and sends it whole, as a new file that replaces the old one.
 func (e *Engine) sendInline(ctx context.Context, t *task, r *wire.Request, p Peer) error {
-	if err := settle(ctx, t.d.Object.Ctime); err != nil {
+	if err := settle(ctx, t); err != nil {
 		return err
 	}
 	c, err := e.content(ctx, t)
@@ -365,7 +365,7 @@ func (e *Engine) opened(ctx context.Context, t *task) (*wire.Request, Content, e
 	if why != hindNone {
 		return nil, nil, e.skip(t, why, nil)
 	}
-	if err := settle(ctx, t.d.Object.Ctime); err != nil {
+	if err := settle(ctx, t); err != nil {
 		return nil, nil, err
 	}
 	c, err := e.content(ctx, t)
