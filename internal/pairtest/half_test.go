@@ -123,3 +123,42 @@ func TestHalfWrittenNamesGoBack(t *testing.T) {
 	once(t, ctx, p)
 	same(t, p)
 }
+
+// A file is made, in the place of nothing or of another, and the answer is an error all the same. Then the source takes it back: what has no
+// failure any more was not carried out by anybody, and is looked at.
+func TestHalfMadeFileGoes(t *testing.T) {
+	p, ctx := newPair(t)
+	put(t, p.Primary+"/d/old", "one")
+	once(t, ctx, p)
+	var broken atomic.Bool
+	broken.Store(true)
+	p.Faults = func(call, path string) error {
+		if broken.Load() && call == "name_to_handle_at" && (path == "d/new" || path == "d/old" && !strings.Contains(path, "(")) {
+			return syscall.EIO
+		}
+		return nil
+	}
+	if err := os.Link(p.Primary+"/d/old", p.Primary+"/../kept"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, p.Primary+"/d/new", "two")
+	put(t, p.Primary+"/d/other", "six")
+	if err := os.Rename(p.Primary+"/d/other", p.Primary+"/d/old"); err != nil {
+		t.Fatal(err)
+	}
+	if sum, err := p.Run(ctx, 0); err != nil || len(sum.Failures) != 2 {
+		t.Errorf("failing: %+v, %v", sum.Failures, err)
+	}
+	broken.Store(false)
+	if _, err := os.Stat(p.Secondary + "/d/new"); err != nil {
+		t.Log("nothing was made, so that this shows nothing")
+	}
+	if err := os.Remove(p.Primary + "/d/new"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(p.Primary+"/../kept", p.Primary+"/d/old"); err != nil {
+		t.Fatal(err)
+	}
+	once(t, ctx, p)
+	same(t, p)
+}

@@ -427,6 +427,7 @@ func (e *Engine) settleDone(places []change.Place) error {
 	}
 	e.mu.Lock()
 	for _, at := range places {
+		e.unexplained(at)
 		if err := e.healed(at); err != nil {
 			e.mu.Unlock()
 			return err

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"georep/internal/change"
+	"georep/internal/status"
 )
 
 // settled is how long after its last change a file is read at the earliest. File systems stamp changes with the kernel's tick,
@@ -82,4 +83,15 @@ func (e *Engine) half(t *task) {
 		entry.Racy = entry.Racy || t.d.Op == change.Write && entry.Kind == change.File
 		e.lay(t.b, Effect{At: at, Entry: &entry})
 	}
+}
+
+// unexplained has the directory of a failing entry looked at that needs nothing any more, although nothing was carried out: what failed on the
+// secondary may have been done all the same, or by half, and it is the source that has gone back. Called with mu held.
+func (e *Engine) unexplained(at change.Place) {
+	a := e.failing[at]
+	if a == nil || a.why.Side == status.Source || at.IsRoot() || at.Dir == change.StashID || e.o.DryRun {
+		return
+	}
+	e.suspect[at.Dir] = true
+	e.nudge()
 }
