@@ -96,6 +96,7 @@ type brickWorker struct {
 	mount   *gluster.Mount
 	limiter *rate.Limiter
 	elect   elector
+	gap     bool // what other workers have left on the brick or the secondary does not say from where on to follow the journal
 	closers []func() error
 }
 

@@ -41,6 +41,7 @@ func (s brickSource) Next(ctx context.Context) (replicate.Batch, error) {
 	}
 	if b.Gap && !s.w.trusted {
 		// What went in the gap is known to nobody but the secondary.
+		s.w.gap = true
 		if err := s.w.forget(false, 0); err != nil {
 			return replicate.Batch{}, err
 		}

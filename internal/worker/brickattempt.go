@@ -174,7 +174,9 @@ func (w *attempt) forget(trusted bool, after int64) error {
 // resume goes on where another worker ended: one of ours, as far as its mark tells, or one of the reference.
 func (w *attempt) resume(mark string) error {
 	after := int64(0)
-	if w.anchor = anchorOf(mark); !w.anchor.IsZero() {
+	if w.gap {
+		w.anchor = anchorOf(mark)
+	} else if w.anchor = anchorOf(mark); !w.anchor.IsZero() {
 		var found bool
 		var err error
 		if after, found, err = changelog.Find(w.b.Path+"/"+changelog.Dir, w.anchor); err != nil {

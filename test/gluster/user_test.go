@@ -77,6 +77,9 @@ func TestBehaviour84Mountbroker(t *testing.T) {
 // TestBehaviour78And79Unprivileged goes the way of the documentation for an account besides root.
 func TestBehaviour78And79Unprivileged(t *testing.T) {
 	s := clusters(t)
+	s.active(t)
+	s.write(t, "before-by-root") // what is there already is compared, with what the account may see
+	s.arrives(t, "before-by-root")
 	s.stopped(t)
 	s.geo(t, "delete")
 	s.sh(t, "snode1", "gluster --mode=script volume set svol features.read-only off")

@@ -149,7 +149,7 @@ func (a *Applier) empty() (bool, error) {
 	for {
 		names, err := dir.Readdirnames(64)
 		for _, name := range names {
-			if name != apply.Reserved && name != ".trashcan" && !strings.HasPrefix(name, ".glusterfs") {
+			if name != apply.Reserved && !ofGluster(name) {
 				return false, nil
 			}
 		}

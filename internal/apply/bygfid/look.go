@@ -74,6 +74,11 @@ func (a *Applier) pathOf(d wire.Dir) (string, error) {
 	return "", wire.ErrStale
 }
 
+// ofGluster says whether a name in a volume's root is Gluster's own. Some of them a mount for an unprivileged account shows, and others hide.
+func ofGluster(name string) bool {
+	return name == ".trashcan" || name == ".glusterfs" || strings.HasPrefix(name, ".glusterfs-anonymous-inode-")
+}
+
 func (a *Applier) entries(ctx context.Context, d wire.Dir, path string, names []string, entry func(wire.Entry) error) error {
 	isRoot, isHold := d.Path == "", d.Path == apply.Hold
 	names = slices.DeleteFunc(names, func(name string) bool {
@@ -81,7 +86,7 @@ func (a *Applier) entries(ctx context.Context, d wire.Dir, path string, names []
 			_, err := change.ParseID(name)
 			return err != nil
 		}
-		return isRoot && (name == apply.Reserved || name == ".trashcan")
+		return isRoot && (name == apply.Reserved || ofGluster(name))
 	})
 	found := make([]wire.Entry, len(names))
 	group, work := errgroup.WithContext(ctx)
