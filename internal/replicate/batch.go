@@ -203,6 +203,7 @@ func (e *Engine) start(p *plan.Plan, seen []change.Observation) error {
 // halfway, and the source may bring the directory back. Then it is something unknown that stands there, and is looked at.
 func (e *Engine) forgetBelow(drops []change.Declaration) error {
 	var effects []Effect
+	var elsewhere []change.ID // with another place, below which the same is forgotten
 	for i := range drops {
 		d := &drops[i]
 		if d.Object.Kind != change.Dir || d.Object.ID.IsUnknown() {
@@ -214,6 +215,13 @@ func (e *Engine) forgetBelow(drops []change.Declaration) error {
 		}
 		if ok && entry.ID == d.Object.ID {
 			tree := entry.ID
+			names, err := e.o.Store.Names(tree)
+			if err != nil {
+				return err
+			}
+			if len(names) > 1 {
+				elsewhere = append(elsewhere, tree)
+			}
 			entry.ID = change.UnknownID(entry.Sec)
 			effects = append(effects, Effect{At: d.At, Entry: &entry, Tree: tree})
 		}
@@ -223,8 +231,15 @@ func (e *Engine) forgetBelow(drops []change.Declaration) error {
 	}
 	e.mu.Lock()
 	clear(e.dirs)
+	e.treesGone = true
 	e.mu.Unlock()
-	return e.o.Store.Commit(nil, effects, "")
+	if err := e.o.Store.Commit(nil, effects, ""); err != nil {
+		return err
+	}
+	for _, id := range elsewhere {
+		e.rescan(id)
+	}
+	return nil
 }
 
 // remindOf notes durably which files' content is in doubt although size and times are equal: should they not be
