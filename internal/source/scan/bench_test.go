@@ -83,9 +83,9 @@ type walk struct {
 }
 
 // start begins a walker over dir; it ends with the test.
-func start(t testing.TB, dir string, x scan.Index, jobs int) *walk {
+func start(t testing.TB, dir string, x scan.Index, jobs int, o ...rooted.Option) *walk {
 	t.Helper()
-	root, err := rooted.Open(dir)
+	root, err := rooted.Open(dir, o...)
 	if err != nil {
 		t.Fatal(err)
 	}

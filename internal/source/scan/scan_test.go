@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"syscall"
 	"testing"
 
 	"georep/internal/change"
 	"georep/internal/index"
+	"georep/internal/rooted"
 	"georep/internal/source/scan"
 )
 
@@ -58,7 +61,7 @@ func compare(t *testing.T, w *walk, x *index.Index) found {
 // TestWideDirectory compares one directory piece by piece: what is new, changed, gone, and nothing else.
 func TestWideDirectory(t *testing.T) {
 	dir := t.TempDir()
-	name := func(i int) string { return fmt.Sprintf("%s/file-%06d", dir, i) }
+	name := func(i int) string { return fmt.Sprintf("%s/file-%0200d", dir, i) } // so that sorting them takes more than the memory for it
 	for i := range wide {
 		if err := os.Symlink("x", name(i)); err != nil {
 			t.Fatal(err)
@@ -90,6 +93,64 @@ func TestWideDirectory(t *testing.T) {
 	}
 	if len(f.seen) != changed || len(f.absent) != 100 {
 		t.Fatalf("%d names are seen and %d absent, want %d and 100", len(f.seen), len(f.absent), changed)
+	}
+}
+
+// TestWideDirectoryComesInOrder wants the names of a wide directory in pieces that follow each other, so that whoever notes them touches
+// neighbours; and nothing called absent when the listing breaks off.
+func TestWideDirectoryComesInOrder(t *testing.T) {
+	dir := t.TempDir()
+	for i := range wide {
+		if err := os.Symlink("x", fmt.Sprintf("%s/%06d", dir, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x := openIndex(t)
+	var order []string
+	calls, last := 0, 0 // of those that list, when the last one is to fail
+	faults := rooted.WithFaults(func(call, _ string) error {
+		if call != "getdents64" {
+			return nil
+		}
+		if calls++; calls == last {
+			return syscall.EIO
+		}
+		return nil
+	})
+	first := start(t, dir, x, 1)
+	first.pass(scan.Manner{}, func(c scan.Chunk) {
+		for _, o := range c.Seen {
+			order = append(order, o.At.Name)
+		}
+		acknowledge(t, x, c)
+	})
+	const piece = 8 << 10
+	for i, name := range order {
+		if n, err := strconv.Atoi(name); err != nil || n/piece != i/piece {
+			t.Fatalf("%s is seen as number %d", name, i)
+		}
+	}
+	for i := range 10 {
+		if err := os.Remove(fmt.Sprintf("%s/%06d", dir, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	absent := 0
+	start(t, dir, x, 1, faults).pass(scan.Manner{}, func(c scan.Chunk) { absent += len(c.Absent) })
+	if absent != 10 {
+		t.Errorf("%d names are absent, want 10", absent)
+	}
+	calls, last = 0, calls
+	broken := start(t, dir, x, 1, faults)
+	problems := 0
+	broken.pass(scan.Manner{}, func(c scan.Chunk) {
+		problems += len(c.Problems)
+		if len(c.Absent) > 0 {
+			t.Errorf("%d names are called absent by an incomplete listing", len(c.Absent))
+		}
+	})
+	if calls != last || problems != 1 {
+		t.Errorf("%d problems after %d calls", problems, calls)
 	}
 }
 

@@ -2,6 +2,7 @@ package scan
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,15 +10,18 @@ import (
 
 	"georep/internal/change"
 	"georep/internal/rooted"
+	"georep/internal/source/spill"
 )
 
 const (
 	// chunkSize is how many observations travel together.
 	chunkSize = 1024
-	// wideDir is the number of entries from which a directory is compared piece by piece.
+	// wideDir is the number of entries from which a directory is sorted outside of memory and compared piece by piece.
 	wideDir = 32 << 10
 	// pieceSize is the number of entries of such a piece.
 	pieceSize = 8 << 10
+	// sortMemory is what the sorting of a wide directory takes of memory, in bytes, without the places of the records.
+	sortMemory = 2 << 20
 )
 
 // worker is one goroutine's state, reused from directory to directory.
@@ -90,14 +94,7 @@ func (k *worker) compare(ctx context.Context, d Dir) error {
 	if k.w.o.Enter != nil {
 		k.w.o.Enter(d, dir)
 	}
-	wide, err := k.list(ctx)
-	if err == nil {
-		if wide {
-			err = k.vanishedWide(ctx)
-		} else {
-			err = k.matchAll(ctx)
-		}
-	}
+	err = k.compareListed(ctx)
 	var unread *unreadable
 	if errors.As(err, &unread) {
 		// Without a complete listing nothing may be called absent. A directory that was removed says ENOENT.
@@ -127,28 +124,73 @@ func (k *worker) release() {
 	}
 }
 
-// list reads the directory into k.entries; a wide one is compared on the way, and wide is true.
-func (k *worker) list(ctx context.Context) (wide bool, err error) {
+// compareListed lists the directory and compares what is there. Of a wide one that cannot be listed to its end, what was listed.
+func (k *worker) compareListed(ctx context.Context) error {
+	wide, err := k.list()
+	if wide == nil {
+		if err != nil {
+			return err
+		}
+		return k.matchAll(ctx)
+	}
+	defer wide.Close()
+	var unread *unreadable
+	if err != nil && !errors.As(err, &unread) {
+		return err
+	}
+	if failed := k.matchWide(ctx, wide, err == nil); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// list reads the directory into k.entries, or, if it is wide, into a Sorter.
+func (k *worker) list() (wide *spill.Sorter, err error) {
 	k.entries = k.entries[:0]
 	var inner error
+	var record []byte
 	err = k.dir.Entries(k.buf, func(name string, kind change.Kind, ino uint64) error {
-		k.entries = append(k.entries, entry{name: name, ino: ino, kind: kind, known: -1})
-		if !wide && len(k.entries) >= wideDir || wide && len(k.entries) >= pieceSize {
-			wide = true
-			inner = k.matchPiece(ctx)
+		e := entry{name: name, ino: ino, kind: kind, known: -1}
+		if wide == nil && len(k.entries) < wideDir {
+			k.entries = append(k.entries, e)
+			return nil
 		}
+		if wide == nil {
+			wide = spill.NewSorter(k.w.o.TempDir, sortMemory)
+			for i := range k.entries {
+				record = appendListed(record[:0], &k.entries[i])
+				if inner = wide.Add(record); inner != nil {
+					return inner
+				}
+			}
+			clear(k.entries)
+			k.entries = k.entries[:0]
+		}
+		record = appendListed(record[:0], &e)
+		inner = wide.Add(record)
 		return inner
 	})
-	if inner != nil {
-		return wide, inner
+	switch {
+	case inner != nil:
+		err = fmt.Errorf("sort directory: %w", inner)
+	case err != nil:
+		err = &unreadable{err}
 	}
-	if err != nil {
-		return wide, &unreadable{err}
-	}
-	if wide {
-		return true, k.matchPiece(ctx)
-	}
-	return false, nil
+	return wide, err
+}
+
+// listedSize is what appendListed adds to a name, in bytes.
+const listedSize = 1 + 1 + 8
+
+// appendListed encodes a line of a listing so that the order of the bytes is that of the names, which hold no NUL.
+func appendListed(b []byte, e *entry) []byte {
+	b = append(append(b, e.name...), 0, byte(e.kind))
+	return binary.BigEndian.AppendUint64(b, e.ino)
+}
+
+func parseListed(b []byte) entry {
+	name, rest := b[:len(b)-listedSize], b[len(b)-listedSize:]
+	return entry{name: string(name), kind: change.Kind(rest[1]), ino: binary.BigEndian.Uint64(rest[2:]), known: -1}
 }
 
 // problem notes that something could not be read.

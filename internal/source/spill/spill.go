@@ -1,6 +1,7 @@
-// Package spill is a stack of small records that keeps a bounded part in memory and the rest in a temporary file.
+// Package spill keeps many small records with a bounded part of them in memory and the rest in a temporary file: on a stack, or to be
+// sorted.
 //
-// What waits (directories to be read, names that vanished) has no bound of its own, but memory has. The order is last in, first
+// What waits (directories to be read, names that vanished) has no bound of its own, but memory has. The order of a Stack is last in, first
 // out, which keeps a depth-first walk local and lets the file be cut when it is read back.
 package spill
 
@@ -76,13 +77,9 @@ func (s *Stack) Reset() {
 // writeBottom moves the older half of the records to the file.
 func (s *Stack) writeBottom() error {
 	if s.file == nil {
-		f, err := os.CreateTemp(s.dir, "georep-spill-*")
+		f, err := temporary(s.dir)
 		if err != nil {
-			return fmt.Errorf("make spill file: %w", err)
-		}
-		if err := os.Remove(f.Name()); err != nil {
-			f.Close()
-			return fmt.Errorf("unlink spill file: %w", err)
+			return err
 		}
 		s.file = f
 	}
@@ -104,6 +101,19 @@ func (s *Stack) writeBottom() error {
 	s.records = s.records[:rest]
 	s.bytes -= moved
 	return nil
+}
+
+// temporary makes a file without a name.
+func temporary(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "georep-spill-*")
+	if err != nil {
+		return nil, fmt.Errorf("make spill file: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("unlink spill file: %w", err)
+	}
+	return f, nil
 }
 
 // readBack loads the newest segment of the file and cuts it off.
