@@ -59,7 +59,7 @@ func (o *Options) remote() (dial.Options, error) {
 	if o.Target.Host == "" {
 		return dial.Options{}, nil
 	}
-	d := dial.Options{User: o.Target.User, Host: o.Target.Host, Port: o.Port, Interactive: o.Interactive, Ciphers: o.ciphers}
+	d := dial.Options{User: o.Target.User, Host: o.Target.Host, Port: o.Port, Interactive: o.Interactive, Ciphers: o.Ciphers}
 	if o.SSHCommand != "" {
 		words, err := dial.Words(o.SSHCommand)
 		if err != nil {

@@ -27,7 +27,7 @@ func (w *worker) chooseCiphers(ctx context.Context) error {
 	if err != nil || string(noted) == leftToSSH {
 		return err
 	}
-	w.o.ciphers = d.FastCiphers(ctx)
+	w.o.Ciphers = d.FastCiphers(ctx)
 	return nil
 }
 
@@ -38,12 +38,12 @@ func (w *worker) judgeCiphers(peer wire.Greeting) error {
 		return fmt.Errorf("read what is known of ciphers: %w", err)
 	}
 	slow := !peer.Has(wire.FeatureAES)
-	if slow == (string(noted) == leftToSSH) || slow && w.o.ciphers == "" {
+	if slow == (string(noted) == leftToSSH) || slow && w.o.Ciphers == "" {
 		return nil
 	}
 	value := ""
 	if slow {
-		value, w.o.ciphers = leftToSSH, ""
+		value, w.o.Ciphers = leftToSSH, ""
 	}
 	if err := w.index.SetValue(keyCiphers, []byte(value)); err != nil {
 		return fmt.Errorf("note what is known of ciphers: %w", err)

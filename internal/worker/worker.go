@@ -50,7 +50,7 @@ type Options struct {
 	Port          int
 	Interactive   bool   // a person is there whom ssh may ask for a password
 	SSHCommand    string // "": ssh
-	ciphers       string // for ssh; see chooseCiphers
+	Ciphers       string // that ssh offers; Run fills it in where it knows better ones than ssh itself would take, see chooseCiphers
 	RemoteGeorep  string // "": georep
 	SyncMethod    string // native, rsync or tarssh
 	DeletePercent float64
