@@ -25,6 +25,9 @@ type MountOptions struct {
 	Level   string // of its log; "": INFO
 	TempDir string // where the mount point is made; "": the system's
 	Program string // "": glusterfs
+	// Reader says that content is only read, and shall be what it is now: of a file in parts the kernel does not notice when another client changes one,
+	// and goes on showing what it has kept.
+	Reader bool
 	// Broker is the gluster program by which an account besides root asks glusterd for a mount; "": root mounts by itself.
 	Broker string
 }
@@ -112,6 +115,9 @@ func (o *MountOptions) mount(ctx context.Context) (*os.File, error) {
 		"--client-pid=-4",
 		// What another client or worker has done is seen at once.
 		"--entry-timeout=0", "--attribute-timeout=0", "--xlator-option=*md-cache.pass-through=on",
+	}
+	if o.Reader {
+		args = append(args, "--direct-io-mode=enable", "--xlator-option=*-client-*.ping-timeout=10")
 	}
 	if o.LogFile != "" {
 		args = append(args, "--log-file="+o.LogFile)
@@ -223,6 +229,20 @@ func (m *Mount) Attributes(_ context.Context, dir change.ID) (change.Attr, error
 // Open opens a file's content for reading.
 func (m *Mount) Open(_ context.Context, id change.ID) (*os.File, error) {
 	return os.OpenFile(m.Object(id), os.O_RDONLY, 0)
+}
+
+// Trigger has the brick that holds a file record that its content changed. A file that is not there is no error.
+func (m *Mount) Trigger(_ context.Context, id change.ID) error {
+	_, err := retry(func() (int, error) {
+		return 0, unix.Setxattr(m.Object(id), "glusterfs.geo-rep.trigger-sync", []byte("1"), 0)
+	})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("have a change of %s recorded: %w", GFID(id), err)
+	}
+	return nil
 }
 
 // retry repeats a call that was interrupted, or met an object that another client has just changed.

@@ -212,7 +212,7 @@ func (w *brickWorker) notice(text string) {
 
 // openVolume mounts the primary volume, by which is learnt what other bricks have.
 func (w *brickWorker) openVolume(ctx context.Context) error {
-	m, err := gluster.Open(ctx, gluster.MountOptions{Volume: w.b.Volume, LogFile: w.b.LogFile, Level: w.b.LogLevel, Program: w.b.GlusterFS})
+	m, err := gluster.Open(ctx, gluster.MountOptions{Volume: w.b.Volume, LogFile: w.b.LogFile, Level: w.b.LogLevel, Program: w.b.GlusterFS, Reader: true})
 	if err != nil {
 		return err
 	}

@@ -67,7 +67,9 @@ type assignment struct {
 	Hosts       []string
 	WorkDir     string
 	Program     string
-	Debug       bool
+	// XtimeSeconds is the time between two searches for what no journal tells.
+	XtimeSeconds int
+	Debug        bool
 }
 
 func runWorker() error {
@@ -84,7 +86,8 @@ func runWorker() error {
 	b := worker.Brick{
 		Volume: a.Volume, Path: a.Path, Subvolume: a.Subvolume, Subvolumes: a.Subvolumes, Indirect: a.Indirect, Replicas: a.Replicas, NodeID: a.NodeID,
 		SecondaryVolume: a.Secondary, Hosts: a.Hosts, WorkDir: a.WorkDir, LogFile: filepath.Join(a.WorkDir, "mount.log"),
-		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		Log:        slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		XtimeEvery: time.Duration(a.XtimeSeconds) * time.Second,
 		Command: func(string) []string {
 			return []string{"env", role + "=agent", a.Program, a.Secondary, "/var/log/glusterfs/agent.log"}
 		},

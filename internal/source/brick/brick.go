@@ -39,6 +39,8 @@ type Volume interface {
 	Attributes(ctx context.Context, dir change.ID) (change.Attr, error)
 	// Open opens a file's content for reading.
 	Open(ctx context.Context, id change.ID) (*os.File, error)
+	// Trigger has the brick that holds a file record that its content changed.
+	Trigger(ctx context.Context, id change.ID) error
 	// Whole says whether all of the volume can be reached.
 	Whole(ctx context.Context) (bool, error)
 }
@@ -119,6 +121,7 @@ type Source struct {
 	fresh    uint64
 	past     Progress // up to what has been taken; taken is a copy
 	barrier  bool     // a journal has ended: what it told is finished before more is read
+	sharded  bool     // parts of files were seen
 	news     bool     // something happened since CaughtUp was told
 	current  time.Time
 	history  bool

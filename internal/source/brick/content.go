@@ -1,9 +1,11 @@
 package brick
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -73,6 +75,9 @@ func (c *Content) Unchanged() error {
 
 // Extents tells where the file has data and where holes.
 func (c *Content) Extents(size int64, fn func(off, n int64, hole bool) error) error {
+	if c.was.elsewhere && c.was.Blocks*512 < size {
+		return c.blanks(size, fn)
+	}
 	fd := int(c.file.Fd())
 	for off := int64(0); off < size; {
 		data, err := unix.Seek(fd, off, unix.SEEK_DATA)
@@ -101,4 +106,36 @@ func (c *Content) Extents(size int64, fn func(off, n int64, hole bool) error) er
 		off = end
 	}
 	return nil
+}
+
+// blankSize is the unit in which blanks takes zeros for a hole, in bytes.
+const blankSize = 128 << 10
+
+// blanks is Extents for files whose holes nobody tells: what is all zeros is taken for one.
+func (c *Content) blanks(size int64, fn func(off, n int64, hole bool) error) error {
+	buf, zero := make([]byte, blankSize), make([]byte, blankSize)
+	start, hole := int64(0), false
+	for off := int64(0); off < size; {
+		part := buf[:min(size-off, blankSize)]
+		n, err := c.file.ReadAt(part, off)
+		if n < len(part) {
+			if err == nil || errors.Is(err, io.EOF) {
+				err = errChanged
+			}
+			return fmt.Errorf("read content: %w", err)
+		}
+		if blank := bytes.Equal(part, zero[:len(part)]); blank != hole {
+			if off > start {
+				if err := fn(start, off-start, hole); err != nil {
+					return err
+				}
+			}
+			start, hole = off, blank
+		}
+		off += int64(len(part))
+	}
+	if start == size {
+		return nil
+	}
+	return fn(start, size-start, hole)
 }

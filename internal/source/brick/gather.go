@@ -147,7 +147,8 @@ func (s *Source) record(r *changelog.Record, c *changelog.Chunk) {
 	s.past.Entries++
 	if s.tree.own(r.At) || r.Fop == changelog.Rename && s.tree.own(r.From) {
 		if base, ok := baseOf(r.At); ok {
-			s.pending.add(base, hint{content: true})
+			s.sharded = true
+			s.pending.add(base, hint{part: true})
 			return
 		}
 		s.pending.add(r.ID, hint{})
@@ -159,8 +160,10 @@ func (s *Source) record(r *changelog.Record, c *changelog.Chunk) {
 	}
 	switch r.Fop {
 	case changelog.Create, changelog.Mkdir, changelog.Symlink:
-		s.past.Anchor = r.ID
-		s.pending.add(r.ID, hint{born: born})
+		if r.Fop != changelog.Create || !s.sharded { // with parts, a change of content is recorded as a creation too: see Trigger
+			s.past.Anchor = r.ID
+		}
+		s.pending.add(r.ID, hint{born: born, content: true}) // as which a change of content is recorded too: see Volume.Trigger
 	case changelog.Unlink:
 		s.nameGone(r.At, r.ID, 0)
 	case changelog.Rmdir:

@@ -43,6 +43,7 @@ type object struct {
 	names    []change.Place
 	// elsewhere says that the brick cannot give the content: parts of it are on other bricks, or it is moving.
 	elsewhere bool
+	sharded   bool // only the first part is here
 	// base is the file of which this is a part.
 	base change.ID
 }
@@ -360,7 +361,7 @@ func (t *tree) take(o *object, name string, value []byte, st *unix.Stat_t) {
 		}
 	case name == "trusted.glusterfs.shard.file-size" && len(value) >= 8:
 		if size := int64(binary.BigEndian.Uint64(value)); size >= 0 && o.Kind == change.File {
-			o.Size, o.elsewhere = size, true
+			o.Size, o.elsewhere, o.sharded = size, true, true
 			if len(value) >= 24 {
 				o.Blocks = int64(binary.BigEndian.Uint64(value[16:]))
 			}

@@ -9,6 +9,7 @@ import (
 // hint is why an object is to be looked at.
 type hint struct {
 	content bool // it was written to
+	part    bool // a part of it that is on its own was written to, of which its own size and times need not tell
 	born    bool // it was created by what was recorded, so the secondary has nothing of it
 	asked   bool // it is handed out in any case
 	compare bool // it is handed out only if the index has it in another state
@@ -40,6 +41,7 @@ func (h *hints) add(id change.ID, more hint) {
 		return
 	}
 	old.content = old.content || more.content
+	old.part = old.part || more.part
 	old.born = old.born || more.born
 	old.asked = old.asked || more.asked
 	old.settle = old.settle || more.settle

@@ -40,10 +40,13 @@ func (s *Source) look(ctx context.Context, b *Batch, id change.ID, h hint) error
 	}
 	switch o.standing {
 	case missing, pointer:
+		if h.part { // the brick that has the first part has the names too
+			return s.o.Volume.Trigger(ctx, id)
+		}
 		return s.lost(id)
 	case internal:
 		if !o.base.IsZero() {
-			s.pending.add(o.base, hint{content: true})
+			s.pending.add(o.base, hint{part: true})
 			return nil
 		}
 		return s.lost(id)
@@ -93,6 +96,7 @@ func (s *Source) hand(ctx context.Context, b *Batch, o *object, h hint, fresh ui
 		}
 		return err
 	}
+	part := h.part || h.content && o.sharded && !h.compare
 	equal, entry, err := s.equal(o, known)
 	if err != nil {
 		return err
@@ -105,12 +109,12 @@ func (s *Source) hand(ctx context.Context, b *Batch, o *object, h hint, fresh ui
 		}
 		equal = false
 	}
-	if equal && (h.compare || !h.asked && !h.content && o.Kind == change.Dir) {
+	if equal && !part && (h.compare || !h.asked && !h.content && o.Kind == change.Dir) {
 		s.count(true)
 		return nil
 	}
 	s.count(false)
-	content := h.content && entry != nil && entry.Ctime != o.Ctime && o.Kind == change.File
+	content := o.Kind == change.File && entry != nil && (part || h.content && entry.Ctime != o.Ctime)
 	if ok, err := s.aboveAll(ctx, b, o, h); err != nil || !ok {
 		return err
 	}
