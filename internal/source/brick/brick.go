@@ -187,7 +187,7 @@ func New(o Options) (*Source, error) {
 	if o.After == 0 || o.Compare {
 		s.startCrawl(gluster.Root)
 	}
-	s.xtime = newXtimes(o.XtimeEvery)
+	s.xtime = newXtimes(o.XtimeEvery, o.VolumeID, s.began)
 	return s, nil
 }
 
@@ -195,7 +195,16 @@ func New(o Options) (*Source, error) {
 const crawlMargin = 2
 
 // Close releases the brick.
-func (s *Source) Close() error { return s.stream.Close() }
+func (s *Source) Close() error {
+	err := s.stream.Close()
+	if s.xtime.dir != nil {
+		err = errors.Join(err, s.xtime.dir.Close())
+	}
+	if s.crawl != nil && s.crawl.dir != nil {
+		err = errors.Join(err, s.crawl.dir.Close())
+	}
+	return err
+}
 
 // Again asks for places to be looked at once more.
 func (s *Source) Again(places ...change.Place) {
@@ -314,6 +323,9 @@ func (s *Source) step(ctx context.Context, b *Batch) (doing, error) {
 	}
 	if s.crawl != nil {
 		return goOn, s.crawlOn()
+	}
+	if s.xtime.begin(s.tree); s.xtime.running() {
+		return goOn, s.search()
 	}
 	if s.pending.len() > 0 {
 		return nothing, nil // what is left is changing just now
