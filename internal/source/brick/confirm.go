@@ -165,12 +165,12 @@ func (s *Source) known(ctx context.Context, b *Batch, at change.Place, r removal
 		_, err := s.above(ctx, b, at.Dir) // where the directory is gone as well, the name goes with it
 		return false, err
 	}
+	if has, err := s.isDir(r.id); err != nil || has {
+		return false, err // it has one place, and has left this one
+	}
 	kind := r.kind
 	if kind == 0 {
 		kind = change.File
-		if has, err := s.isDir(r.id); err != nil || has {
-			return false, err // it has one place, and has left this one
-		}
 	}
 	return true, s.o.Index.Assume(at, change.Entry{Object: change.Object{ID: r.id, Kind: kind}, Sec: r.id})
 }

@@ -130,7 +130,9 @@ func (s *Source) chunk(c *changelog.Chunk) {
 // record follows one record of the journal.
 func (s *Source) record(r *changelog.Record, c *changelog.Chunk) {
 	s.news = true
-	s.xtime.tell(r.ID)
+	if !c.Again {
+		s.xtime.tell(r.ID)
+	}
 	born := s.o.Trusted || c.Live && !s.current.IsZero()
 	if c.Live && r.Kind != changelog.Entry {
 		s.recent.add(r.ID)

@@ -26,9 +26,9 @@ type xtimes struct {
 	stack []change.ID
 	dir   *os.File
 	at    change.ID
-	// heard are the objects of which the journal told since the search before the last began, in two parts. Of others that are marked something has
-	// changed that is not recorded.
-	heard, before map[change.ID]bool
+	// heard are the objects of which the journal told since the search before the last began, in two parts, and when it was read, in the form of a mark.
+	// What has a later mark, or was not told of, has changed in a way that may not be recorded.
+	heard, before map[change.ID]uint64
 	full          bool // there were more
 }
 
@@ -44,17 +44,20 @@ func (x *xtimes) tell(id change.ID) {
 		x.full = true
 		return
 	}
-	x.heard[id] = true
+	now := time.Now()
+	x.heard[id] = uint64(now.Unix())<<32 | uint64(now.Nanosecond()/1000)
 }
 
-// unrecorded says whether a change that is marked was not told of by the journal.
-func (x *xtimes) unrecorded(id change.ID) bool { return !x.full && !x.heard[id] && !x.before[id] }
+// unrecorded says whether a change that is marked may not have been told of by the journal.
+func (x *xtimes) unrecorded(id change.ID, marked uint64) bool {
+	return !x.full && marked > max(x.heard[id], x.before[id])
+}
 
 // xtimeMargin is how far a search looks back before the newest mark of the one before, in seconds: marks are set before the change is made.
 const xtimeMargin = 5
 
 func newXtimes(every time.Duration, volume change.ID, began int64) *xtimes {
-	x := &xtimes{every: every, next: time.Now().Add(every), heard: map[change.ID]bool{}}
+	x := &xtimes{every: every, next: time.Now().Add(every), heard: map[change.ID]uint64{}}
 	if !volume.IsZero() {
 		x.name = "trusted.glusterfs." + gluster.GFID(volume) + ".xtime"
 	}
@@ -77,7 +80,7 @@ func (x *xtimes) begin(t *tree) {
 		return
 	}
 	x.next = time.Now().Add(x.every)
-	if newest, ok := x.of(t.root); ok && newest > x.since {
+	if newest, ok := x.of(t.root); ok && newest > x.since && newest != x.found {
 		x.found = newest
 		x.stack = append(x.stack, gluster.Root)
 	}
@@ -121,7 +124,7 @@ func (s *Source) search() error {
 // searched notes the end of a search, if this is it.
 func (s *Source) searched() {
 	if x := s.xtime; !x.running() {
-		x.before, x.heard, x.full = x.heard, map[change.ID]bool{}, false
+		x.before, x.heard, x.full = x.heard, map[change.ID]uint64{}, false
 		x.since = mark64(int64(x.found >> 32))
 	}
 }
@@ -142,5 +145,5 @@ func (s *Source) mayHaveChanged(at change.Place, path string, dir bool) {
 		s.xtime.stack = append(s.xtime.stack, id)
 		return
 	}
-	s.pending.add(id, hint{content: true, compare: true, part: s.xtime.unrecorded(id)})
+	s.pending.add(id, hint{content: true, compare: true, part: s.xtime.unrecorded(id, marked)})
 }
