@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -307,5 +308,28 @@ func TestFailuresAreListed(t *testing.T) {
 	r.write(state)
 	if got := listed(); got != "" {
 		t.Errorf("after all have healed: %q", got)
+	}
+}
+
+// TestFrozenHolderOfTheLock is what a pause may lead to: a process is frozen in the middle of an update. glusterd's calls must be answered.
+func TestFrozenHolderOfTheLock(t *testing.T) {
+	w := newWorld(t)
+	w.create()
+	s := w.session()
+	holder, err := os.Open(s.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close()
+	if err := syscall.Flock(int(holder.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	w.good(append([]string{"--create", "Paused"}, w.sessionArgs()...)...)
+	w.good(append([]string{"--create", "Started"}, w.sessionArgs()...)...)
+	w.good(w.sessionArgs("--config-set", "sync-jobs", "--value=4")...)
+	w.good(w.sessionArgs("--config-get-all")...)
+	w.good(w.sessionArgs("--status-get", "--path", "/b1")...)
+	if got := w.read(filepath.Join(s.Dir(), "monitor.status")); got != "Started" {
+		t.Errorf("the word is %q", got)
 	}
 }

@@ -96,7 +96,7 @@ func (s *Session) Brick(brick string) Brick {
 
 // UpdateBrick changes the stored status of a brick's worker, while nobody else does. What does not change is not written.
 func (s *Session) UpdateBrick(brick string, change func(*Brick)) error {
-	unlock, err := lockDir(filepath.Dir(s.stateFile()))
+	unlock, err := lockDir(filepath.Dir(s.stateFile()), workerWait)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"georep/internal/config/gsyncdconf"
 	"georep/internal/durable"
@@ -150,7 +151,7 @@ func (s *Session) Unset(name string) error {
 
 // rewrite replaces the session's file while nobody else does.
 func (s *Session) rewrite(change func(text string) string) error {
-	unlock, err := lockDir(s.Dir())
+	unlock, err := lockDir(s.Dir(), callWait)
 	if err != nil {
 		return err
 	}
@@ -192,8 +193,15 @@ func (s *Session) Upgrade() error {
 	return s.rewrite(func(string) string { return upgraded })
 }
 
-// lockDir holds a directory against others who use this function, in this process or another.
-func lockDir(dir string) (unlock func(), err error) {
+// A process that glusterd has frozen for a pause may hold the lock as long as that lasts. So nobody waits for it without end, glusterd's calls
+// least of all. Files are replaced in one step: without the lock they are whole all the same.
+const (
+	callWait   = time.Second
+	workerWait = 10 * time.Second
+)
+
+// lockDir holds a directory against others who use this function, in this process or another, or goes on without after a while.
+func lockDir(dir string, wait time.Duration) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s is not there", ErrMissing, dir)
@@ -201,15 +209,23 @@ func lockDir(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the session: %w", err)
 	}
+	limit := time.NewTimer(wait)
+	defer limit.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for {
-		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX)
-		if !errors.Is(err, syscall.EINTR) {
-			break
+		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { d.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EINTR) && !errors.Is(err, syscall.EWOULDBLOCK) {
+			d.Close()
+			return nil, fmt.Errorf("lock the session: %w", err)
+		}
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return func() { d.Close() }, nil
 		}
 	}
-	if err != nil {
-		d.Close()
-		return nil, fmt.Errorf("lock the session: %w", err)
-	}
-	return func() { d.Close() }, nil
 }

@@ -48,25 +48,7 @@ func (s *Session) SetWord(word string) error {
 	if err := os.MkdirAll(filepath.Dir(s.stateFile()), 0o755); err != nil {
 		return fmt.Errorf("make the session's directory: %w", err)
 	}
-	unlock, err := lockDir(filepath.Dir(s.stateFile()))
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	return durable.WriteFile(s.stateFile(), []byte(word), 0o600)
-}
-
-// ReplaceWord notes a word if the present one is old. It says whether it has.
-func (s *Session) ReplaceWord(old, word string) (bool, error) {
-	unlock, err := lockDir(filepath.Dir(s.stateFile()))
-	if err != nil {
-		return false, err
-	}
-	defer unlock()
-	if s.Word() != old {
-		return false, nil
-	}
-	return true, durable.WriteFile(s.stateFile(), []byte(word), 0o600)
 }
 
 // PidFile is the file that the monitor locks for its whole life.

@@ -77,10 +77,5 @@ func TestBehaviour29GlusterdStarts(t *testing.T) {
 	if n := strings.TrimSpace(s.sh(t, host, "grep -c -e '--config-set-rx' "+log)); n != "24" {
 		t.Errorf("glusterd has set %s options, not 24", n)
 	}
-	for _, node := range []string{"pnode1", "pnode2", host} {
-		s.eventually(t, "the peers are back", 30*time.Second, func() bool {
-			out, err := s.Host(node).Gluster(s.ctx, "peer", "status")
-			return err == nil && strings.Count(out, "(Connected)") == 2
-		})
-	}
+	s.peersBack(t)
 }

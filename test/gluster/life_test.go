@@ -251,10 +251,7 @@ func TestBehaviour50GlusterdRestart(t *testing.T) {
 		if err := s.Host("pnode1").RestartGlusterd(s.ctx); err != nil {
 			t.Fatal(err)
 		}
-		s.eventually(t, "glusterd answers", 30*time.Second, func() bool {
-			out, err := s.Host("pnode1").Gluster(s.ctx, "peer", "status")
-			return err == nil && strings.Count(out, "(Connected)") == 2
-		})
+		s.peersBack(t)
 	}
 	restart()
 	if now := s.pid(t, "pnode1"); now != before {
@@ -283,14 +280,8 @@ func TestBehaviour51PausedOverRestart(t *testing.T) {
 	if word := s.word(t, "pnode1"); word != "Paused" {
 		t.Errorf("the word is %q", word)
 	}
-	s.eventually(t, "the peers are back", 30*time.Second, func() bool {
-		out, err := s.Host("pnode1").Gluster(s.ctx, "peer", "status")
-		return err == nil && strings.Count(out, "(Connected)") == 2
-	})
-	s.eventually(t, "resume", 20*time.Second, func() bool {
-		_, err := s.Host("pnode1").Run(s.ctx, geoArgs([]string{"resume"})...)
-		return err == nil
-	})
+	s.peersBack(t)
+	s.geo(t, "resume")
 	s.active(t)
 }
 

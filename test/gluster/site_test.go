@@ -137,7 +137,33 @@ func (s *site) sh(t *testing.T, host, line string) string {
 // geo runs a geo-replication command on pnode1, which must succeed.
 func (s *site) geo(t *testing.T, args ...string) string {
 	t.Helper()
-	return s.on(t, "pnode1", geoArgs(args)...)
+	return s.patiently(t, "pnode1", geoArgs(args)...)
+}
+
+// patiently is on for a gluster command, which is given again as long as glusterd is busy with another one and says so.
+func (s *site) patiently(t *testing.T, host string, args ...string) string {
+	t.Helper()
+	var out string
+	var err error
+	s.eventually(t, "glusterd is not busy", 4*time.Minute, func() bool {
+		out, err = s.Host(host).Run(s.ctx, args...)
+		return err == nil || !strings.Contains(out, "Another transaction is in progress")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// peersBack waits until the glusterds of the primary nodes see each other, after one of them was started again.
+func (s *site) peersBack(t *testing.T) {
+	t.Helper()
+	for _, host := range []string{"pnode1", "pnode2", "pnode3"} {
+		s.eventually(t, "the peers of "+host+" are back", 60*time.Second, func() bool {
+			out, err := s.Host(host).Gluster(s.ctx, "peer", "status")
+			return err == nil && strings.Count(out, "Peer in Cluster (Connected)") == 2
+		})
+	}
 }
 
 func geoArgs(args []string) []string {
