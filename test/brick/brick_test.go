@@ -239,12 +239,15 @@ func (r *running) state() worker.BrickReport {
 }
 
 // listen keeps the last report.
-func (r *running) listen(in io.Reader) {
+func (r *running) listen(in io.Reader, log io.Writer) {
 	lines := json.NewDecoder(in)
 	for {
 		var report worker.BrickReport
 		if lines.Decode(&report) != nil {
 			return
+		}
+		if f := report.Event.Failure; f != nil {
+			fmt.Fprintf(log, "%s %q: %s: %s\n", report.Event.Kind, f.Path, f.Op, f.Error)
 		}
 		r.mu.Lock()
 		r.last = report
@@ -287,7 +290,7 @@ func (c *cluster) start(n, subvolume, subvolumes int, changes ...func(*assignmen
 	}
 	reports, out := io.Pipe()
 	r.cmd.Stdout, r.cmd.Stderr = out, log
-	go r.listen(reports)
+	go r.listen(reports, log)
 	if err := r.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}

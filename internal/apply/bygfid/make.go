@@ -60,6 +60,16 @@ func (a *Applier) put(r *wire.Request, at place) (made bool, err error) {
 		if err != nil {
 			return false, err
 		}
+		if ok && there.kind() != o.Kind {
+			// A directory that could not be made on all bricks at once has no kind without its name, by which it is completed.
+			now, named, err := a.look(at)
+			if err == nil && named && now.is(o.ID) && now.kind() == o.Kind {
+				return false, nil
+			}
+			if err != nil {
+				return false, err
+			}
+		}
 		if ok {
 			return false, a.putExisting(r, at, &there)
 		}
