@@ -40,12 +40,16 @@ func (s *Source) look(ctx context.Context, b *Batch, id change.ID, h hint) error
 	}
 	switch o.standing {
 	case missing, pointer:
-		if h.part { // the brick that has the first part has the names too
-			return s.o.Volume.Trigger(ctx, id)
+		if h.part && s.sharded { // the brick that has the first part has the names too
+			if err := s.o.Volume.Trigger(ctx, id); err != nil {
+				s.note = err.Error()
+			}
+			return nil
 		}
 		return s.lost(id)
 	case internal:
 		if !o.base.IsZero() {
+			s.sharded = true
 			s.pending.add(o.base, hint{part: true})
 			return nil
 		}
