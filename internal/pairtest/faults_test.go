@@ -402,9 +402,6 @@ func TestMustP3AnyErrnoQuarantinesOnlyThatEntry(t *testing.T) {
 				if errno == syscall.ENOENT && c.name == "statx" && c.side == atDestination {
 					continue // this is how a destination says that nothing is there: there is no other to ask
 				}
-				if errno == syscall.EOPNOTSUPP && c.name == "listxattr" {
-					continue // this is how a file system says that it has no attributes
-				}
 				units = append(units, &unit{theme: seen.theme, fault: &fault{side: c.side, call: c.name, path: c.path, errno: errno}})
 			}
 		}
