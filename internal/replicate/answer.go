@@ -80,6 +80,7 @@ func (e *Engine) conclude(t *task, failed bool) []*task {
 		behind := d.behind
 		d.behind, d.places = nil, nil
 		delete(e.detached, t.d.Object.ID)
+		e.nudge()
 		return behind
 	}
 	if failed {

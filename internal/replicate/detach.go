@@ -109,6 +109,7 @@ func (e *Engine) overtaken(t *task, r *wire.Request) bool {
 		e.giveUp(d, errOutdated)
 	case d.filled:
 		delete(e.detached, t.d.Object.ID)
+		e.nudge()
 		d.claims <- claim{t, r}
 		return true
 	}
@@ -130,6 +131,13 @@ func (e *Engine) giveUp(d *detached, why error) {
 	if d.cancel != nil {
 		d.cancel()
 	}
+}
+
+// anyDetached says whether content is detached.
+func (e *Engine) anyDetached() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.detached) > 0
 }
 
 // giveUpAll breaks all detached content off.

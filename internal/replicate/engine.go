@@ -221,7 +221,11 @@ func (e *Engine) drive(ctx context.Context, batches <-chan fetched) error {
 	if err := e.begin(); err != nil {
 		return err
 	}
+	stop, stopping := e.o.Stop, false
 	for {
+		if stopping && (e.leaving.Load() || !e.anyDetached()) {
+			return e.finish()
+		}
 		if err := e.lookAround(ctx); err != nil {
 			return err
 		}
@@ -234,9 +238,8 @@ func (e *Engine) drive(ctx context.Context, batches <-chan fetched) error {
 		case <-ctx.Done():
 			timer.Stop()
 			return context.Cause(ctx)
-		case <-e.o.Stop:
-			timer.Stop()
-			return e.finish()
+		case <-stop:
+			stop, stopping = nil, true // detached content is in flight too, and needs the loop to be placed
 		case <-e.wake:
 		case <-timer.C:
 		case f := <-batches:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"georep/internal/change"
 	"georep/internal/wire"
@@ -142,6 +143,29 @@ func TestOpenBatchesAreBounded(t *testing.T) {
 		w.settle()
 		if got := w.j.count("begin"); got < 10*maxOpen || !healthy(w.snapshot()) {
 			t.Errorf("%d batches were begun in the end, and it says %+v", got, w.snapshot())
+		}
+		w.end()
+	})
+}
+
+// TestTimesOfADirectoryThatReplaces: a directory is on its way to the place of something unknown when what is in it is planned. Its times
+// are set after that, on the directory.
+func TestTimesOfADirectoryThatReplaces(t *testing.T) {
+	run(t, func(w *world) {
+		at := w.both(in("d"), w.file(9, "in the way"))
+		e, _, _ := w.store.Get(at)
+		e.ID = change.UnknownID(e.Sec)
+		w.store.apply([]Effect{{At: at, Entry: &e}})
+		w.peer.hold = func(r *wire.Request) bool { return r.Op == change.Adopt || r.Op == change.Make }
+		w.source.handOnly(Batch{Seen: w.source.observe([]change.Place{w.source.put(at, dir(2))})})
+		w.source.see(w.source.put(change.Place{Dir: objectID(2), Name: "f"}, w.file(10, "f")))
+		w.start()
+		w.settle()
+		w.peer.release()
+		w.pass(time.Second)
+		made := w.j.index("done make d/f", 0)
+		if times := w.j.index("done times d", max(made, 0)); made < 0 || times < 0 || w.j.count("done times d stale") > 0 {
+			t.Errorf("%q", w.j.after(0))
 		}
 		w.end()
 	})
