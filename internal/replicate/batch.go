@@ -137,6 +137,9 @@ func (e *Engine) plan(seen []change.Observation) (*plan.Plan, error) {
 		case o.Content:
 			e.hinted = append(e.hinted, o.At) // comparing its directory again, as for the others, would not tell
 		}
+		if e.unseen(o.At.Dir) && e.failing[o.At] != nil {
+			e.putOff = append(e.putOff, o.At) // nor that there is nothing to do for it any more
+		}
 	}
 	return plan.Make(view{e}, usable)
 }

@@ -49,6 +49,7 @@ type Engine struct {
 	lost      map[change.ID]bool           // directories that could not be made while something below them was to be: compared when they are
 	treesGone bool                         // directories were dropped since all was last handed out: what the source has compared with the store meanwhile may be outdated
 	hinted    []change.Place               // files whose content is in doubt for a reason that only their observation told, and that was put off
+	putOff    []change.Place               // failing entries whose observation was put off because their directory is in doubt
 	places    map[change.Place]int         // places in open batches
 	ids       map[change.ID]int            // objects in open batches
 	touched   map[change.ID]int            // directories whose entries open batches change

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"georep/internal/change"
@@ -241,4 +242,41 @@ func TestBlindDirectoryLeaves(t *testing.T) {
 			})
 		})
 	}
+}
+
+// watched is a source of which somebody sees what it is about to hand out.
+type watched struct {
+	*source
+	on func(Batch)
+}
+
+func (s watched) Next(ctx context.Context) (Batch, error) {
+	b, err := s.source.Next(ctx)
+	s.on(b)
+	return b, err
+}
+
+// TestHealedWhileInDoubt: a failing entry that needs nothing any more is observed while its directory is in doubt. It heals when that has
+// been looked at, also in a run that ends by itself, where it is not tried again for long.
+func TestHealedWhileInDoubt(t *testing.T) {
+	run(t, func(w *world) {
+		w.o.Once = true
+		at := w.both(in("a"), w.file(10, "a"))
+		if err := w.ledger.Fail([]Failing{{At: at, Failure: status.Failure{Path: "a", Errno: 5, Side: status.Destination}}}); err != nil {
+			t.Fatal(err)
+		}
+		w.o.Source = watched{w.source, func(b Batch) {
+			synctest.Wait() // the engine waits for this
+			if len(b.Seen) > 0 && w.j.count("look") == 0 {
+				w.e.mu.Lock()
+				defer w.e.mu.Unlock()
+				w.e.suspect[rootID] = true
+			}
+		}}
+		w.start()
+		w.wait()
+		if w.err != nil || w.ledger.Count() != 0 || w.j.count("look") == 0 {
+			t.Errorf("%v, failing: %q, %q", w.err, w.ledger.paths(), w.j.after(0))
+		}
+	})
 }

@@ -51,8 +51,8 @@ func (e *Engine) lookAround(ctx context.Context) error {
 		for id := range e.suspect {
 			dirs = append(dirs, id)
 		}
-		hinted := e.hinted
-		e.hinted = nil
+		hinted, again := e.hinted, e.putOff
+		e.hinted, e.putOff = nil, nil
 		clear(e.dirs)
 		clear(e.suspect)
 		e.mu.Unlock()
@@ -72,6 +72,7 @@ func (e *Engine) lookAround(ctx context.Context) error {
 				level = level[n:]
 			}
 		}
+		e.again(again...)
 	}
 }
 
