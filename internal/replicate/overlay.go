@@ -120,7 +120,7 @@ type view struct{ e *Engine }
 // Get implements plan.View.
 func (v view) Get(at change.Place) (change.Entry, bool, error) {
 	entry, ok, err := v.e.over.Get(at)
-	if t := v.e.makingAt[at]; t != nil && err == nil && (!ok || entry.ID != t.d.Object.ID) { // what it replaces is as good as gone
+	if t := v.e.makingAt[at]; t != nil && err == nil && (!ok || entry.ID != t.d.Object.ID && !v.e.o.SameIDs) { // what it replaces is as good as gone
 		return change.Entry{Object: t.d.Object}, true, nil
 	}
 	return entry, ok, err
